@@ -1,0 +1,32 @@
+# Warnings, sanitizers, and the flags of each instruction set (by file suffix).
+add_library(tr_flags INTERFACE)
+target_include_directories(tr_flags INTERFACE
+  $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> ${CMAKE_CURRENT_SOURCE_DIR}/src)
+target_compile_definitions(tr_flags INTERFACE _GNU_SOURCE)
+# -ffp-contract=off: a compiler that fuses a*b+c behind our back would break bit-equality
+target_compile_options(tr_flags INTERFACE -ffp-contract=off -Wall -Wextra -Wpedantic -Wshadow
+  -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla)
+if(TRUENO_WERROR)
+  target_compile_options(tr_flags INTERFACE -Werror)
+endif()
+if(TRUENO_SANITIZE)
+  target_compile_options(tr_flags INTERFACE -fsanitize=${TRUENO_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
+  target_link_options(tr_flags INTERFACE -fsanitize=${TRUENO_SANITIZE})
+endif()
+
+# tr_isa_flags(<sources...>): NAME_avx512.c gets the flags of avx512, and so on; others stay baseline.
+function(tr_isa_flags)
+  foreach(file ${ARGN})
+    if(file MATCHES "_avx2\\.c$")
+      set(flags "-mavx2 -mfma -mf16c")
+    elseif(file MATCHES "_avxvnni\\.c$")
+      set(flags "-mavx2 -mfma -mf16c -mavxvnni")
+    elseif(file MATCHES "_avx512\\.c$")
+      set(flags "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni")
+    else()
+      continue()
+    endif()
+    set_property(SOURCE ${file} APPEND_STRING PROPERTY COMPILE_FLAGS " ${flags}")
+  endforeach()
+endfunction()

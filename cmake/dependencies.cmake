@@ -1,0 +1,11 @@
+# Every dependency of libtrueno, in one place.
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8) # pre-tokenizer expressions
+if(TRUENO_BUILD_PROGRAMS)
+  pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson) # JSON reports of the programs
+endif()
+if(TRUENO_BUILD_TESTS)
+  pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+endif()

@@ -1,0 +1,39 @@
+# One object library per layer; libtrueno.a and libtrueno.so are made of the same objects.
+# A test links only the layers it is about, so an arrow that points up fails to link.
+set(TR_LAYERS base gguf quant simd text model)
+set(TR_OBJECTS "")
+foreach(layer ${TR_LAYERS})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/src/${layer}/*.c)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    list(FILTER sources EXCLUDE REGEX "_avx[a-z0-9]*\\.c$")
+  endif()
+  if(NOT sources)
+    continue()
+  endif()
+  tr_isa_flags(${sources})
+  add_library(tr_${layer} OBJECT ${sources})
+  target_link_libraries(tr_${layer} PRIVATE tr_flags PkgConfig::PCRE2 Threads::Threads)
+  list(APPEND TR_OBJECTS $<TARGET_OBJECTS:tr_${layer}>)
+endforeach()
+
+add_library(trueno_static STATIC ${TR_OBJECTS})
+add_library(trueno_shared SHARED ${TR_OBJECTS})
+foreach(kind static shared)
+  set_target_properties(trueno_${kind} PROPERTIES OUTPUT_NAME trueno EXPORT_NAME ${kind}
+    LINKER_LANGUAGE C)
+  target_include_directories(trueno_${kind} PUBLIC
+    $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_libraries(trueno_${kind} PRIVATE PkgConfig::PCRE2 Threads::Threads m)
+  if(TRUENO_SANITIZE)
+    target_link_options(trueno_${kind} PUBLIC -fsanitize=${TRUENO_SANITIZE})
+  endif()
+  add_library(trueno::${kind} ALIAS trueno_${kind})
+endforeach()
+set(TR_VERSION_SCRIPT ${CMAKE_CURRENT_SOURCE_DIR}/src/trueno.map)
+set_target_properties(trueno_shared PROPERTIES VERSION ${PROJECT_VERSION}
+  SOVERSION ${PROJECT_VERSION_MAJOR} LINK_DEPENDS ${TR_VERSION_SCRIPT})
+target_link_options(trueno_shared PRIVATE LINKER:--version-script=${TR_VERSION_SCRIPT})
+if(NOT TRUENO_SANITIZE)
+  target_link_options(trueno_shared PRIVATE LINKER:--no-undefined)
+endif()

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/** @file kernels.h
+ *  The compute kernels, usable without a model: the registry of what there is, and matrix products
+ * with packed weights.
+ *
+ *  Numerics (class E, "exact"): integer sums are exact and the few float steps follow one fixed
+ * order, so every kernel of one weight format gives the same bits as the C reference, on every
+ * instruction set, for any number of columns at once and any number of threads. Formulas:
+ * docs/numerics.md.
+ */
+#ifndef TRUENO_KERNELS_H
+#define TRUENO_KERNELS_H
+
+#include "base.h"
+#include "gguf.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* -------------------------------------------------------------- registry */
+
+/** One registered kernel. Static storage. */
+typedef struct trueno_kernel_info {
+    const char *name;      /**< unique and stable, e.g. "gemm_q4_k_avx512_16x8" */
+    const char *op;        /**< "gemm", "quantize", "attention", "rmsnorm", ... */
+    const char *type;      /**< weight or cache format, "" if the op has none */
+    const char *numerics;  /**< "exact" or "reordered" */
+    uint32_t cpu_features; /**< every bit that it needs; 0: C reference */
+} trueno_kernel_info;
+
+/** Number of kernels in the registry of this build, and the i-th; NULL past the end. Slowest first
+ * within one op and type: a context uses the last one whose features it has. */
+TRUENO_API size_t trueno_registry_count(void);
+TRUENO_API const trueno_kernel_info *trueno_registry_at(size_t index);
+
+/* -------------------------------------------------------------- matrices */
+
+/** Threads that compute together. One call uses a pool at a time. */
+typedef struct trueno_pool trueno_pool;
+
+/** Starts `n_threads - 1` threads (0: trueno_cpu_count()); the caller's thread is the last one. If
+ * the system refuses a thread, the pool is smaller. Idle threads sleep. @return OK; ERR_ARGUMENT (>
+ * 1024); ERR_NO_MEMORY */
+TRUENO_API trueno_status trueno_pool_new(trueno_ctx *ctx, trueno_pool **out, uint32_t n_threads,
+                                         trueno_error *err);
+TRUENO_API void trueno_pool_free(trueno_pool *pool);
+/** Threads that compute, the caller's included. */
+TRUENO_API uint32_t trueno_pool_size(const trueno_pool *pool);
+
+/** A weight matrix [rows, cols], packed for this machine's kernels. Immutable, shareable between
+ * threads. */
+typedef struct trueno_matrix trueno_matrix;
+
+/** Packs `rows` rows of `cols` weights (GGUF block rows, trueno_row_bytes(type, cols) each, no gap)
+ * into the layout the kernels read. `data` is not needed afterwards. `pool` NULL: this thread
+ * alone.
+ *  @return OK; ERR_ARGUMENT (shape, cols not a multiple of the block); ERR_UNSUPPORTED (type);
+ * ERR_NO_MEMORY */
+TRUENO_API trueno_status trueno_matrix_new(trueno_ctx *ctx, trueno_matrix **out, trueno_dtype type,
+                                           size_t rows, size_t cols, const void *data,
+                                           trueno_pool *pool, trueno_error *err);
+TRUENO_API void trueno_matrix_free(trueno_matrix *w);
+
+/** y[m][r] = sum over k of w[r][k] * x[m][k], for m < n_cols vectors.
+ *  x: n_cols vectors of `cols` floats, `ldx` floats apart; y: n_cols vectors of `rows` floats,
+ * `ldy` floats apart. Quantised weights see the activations as int8 with one float32 scale per 32
+ * or 256 elements (docs/numerics.md). A column that holds NaN or infinity comes out as NaN.
+ *  @return OK; ERR_ARGUMENT (NULL, ldx < cols, ldy < rows); ERR_NO_MEMORY */
+TRUENO_API trueno_status trueno_matmul(const trueno_matrix *w, float *y, size_t ldy, const float *x,
+                                       size_t ldx, size_t n_cols, trueno_pool *pool,
+                                       trueno_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

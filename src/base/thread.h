@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Persistent thread pool. A run executes one function on all threads at once; inside it threads
+ * meet at barriers. Waiting spins for a bounded time (about 50 us, with a yield when there are more
+ * threads than CPUs), then sleeps.
+ *
+ *     static void work(void *arg, uint32_t tid, uint32_t n) { ...; tr_pool_barrier(pool); ... }
+ *     tr_pool_run(pool, work, arg);
+ *
+ * Work is split by outputs, never along a sum, so results do not depend on the number of threads.
+ */
+#ifndef TR_THREAD_H
+#define TR_THREAD_H
+
+#include "trueno/kernels.h"
+
+typedef void (*tr_pool_fn)(void *arg, uint32_t tid, uint32_t n_threads);
+
+/* Runs fn on every thread of the pool, the caller as tid 0; returns when all are done. `pool` NULL:
+ * on the caller alone. Not reentrant. */
+void tr_pool_run(trueno_pool *pool, tr_pool_fn fn, void *arg);
+
+/* All threads of the running call meet here; everything written before is visible after. `pool`
+ * NULL: nothing. */
+void tr_pool_barrier(trueno_pool *pool);
+
+/* The next of `count` tickets of the running call, or `count` when they are gone: dynamic sharing
+ * of work. Tickets start at 0 at the start of a run and after each tr_pool_barrier. `pool` NULL is
+ * not allowed. */
+size_t tr_pool_ticket(trueno_pool *pool, size_t count);
+
+/* The contiguous part of [0, n) that thread tid of n_threads owns, in multiples of `grain` (the
+ * last part may be shorter). Parts differ by at most one grain. */
+void tr_split(size_t *begin, size_t *end, size_t n, size_t grain, uint32_t tid, uint32_t n_threads);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* The registry: one list of all kernels. Dispatch, checker, benchmark and tuner read it; adding a
+ * kernel is one function and one row of its file's table.
+ *
+ * Every ISA file (NAME_avx512.c, ...) holds only static functions and exports one const table of
+ * struct tr_kernel; registry.c strings the tables together, slowest first. All kernels here are of
+ * numerics class E: they give the bits of the C reference. */
+#ifndef TR_KERNEL_H
+#define TR_KERNEL_H
+
+#include "trueno/gguf.h"
+
+enum tr_op {
+    TR_OP_GEMM,     /* packed weights x packed activations */
+    TR_OP_QUANTIZE, /* float activations -> packed activations; dtype tells nothing, act does */
+    TR_OP_RMSNORM,
+    TR_OP_SWIGLU, /* silu(gate) * up */
+    TR_OP_GEGLU,  /* gelu_tanh(gate) * up */
+    TR_OP_ROPE_NORM,
+    TR_OP_ROPE_NEOX,
+    TR_OP_KV_STORE,  /* dtype F16 or F32: the cache's type */
+    TR_OP_ATTENTION, /* dtype F16 or F32: the cache's type */
+    TR_OP_COUNT
+};
+
+/* How a gemm kernel sees activations; see act.h. */
+enum tr_act { TR_ACT_NONE, TR_ACT_F32, TR_ACT_A8_256, TR_ACT_A8_32, TR_ACT_COUNT };
+
+/* dtype of kernels that have none. */
+#define TR_TYPE_NONE TRUENO_TYPE_COUNT
+
+/* Most columns of one tile. */
+#define TR_NT_MAX 8
+/* Most queries of one attention call. */
+#define TR_ATTN_QUERIES 8
+/* Positions per attention chunk; chunks are aligned to absolute positions. */
+#define TR_ATTN_CHUNK 256
+
+/* out[c * ldo + 16 * g + r] = dot of row r of row group g with column c, for g < n_groups, c < nt.
+ * w: n_groups packed row groups (x16.h). act: one tile of nt <= 8 columns (act.h). k: row length.
+ * Writes 16 * n_groups floats per column. */
+typedef void (*tr_gemm_fn)(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
+                           size_t k, uint32_t nt);
+
+/* Packs nt <= 8 columns of k floats, ldx floats apart, into one tile (act.h). */
+typedef void (*tr_quantize_fn)(void *tile, const float *x, size_t ldx, size_t k, uint32_t nt);
+
+/* y = (x * (1 / sqrt(mean(x^2) + eps))) * w over n elements. The sum of squares runs in R32 order:
+ * element i is added by fma to partial i mod 32; then p[j] += p[j + h] for h = 16, 8, 4, 2, 1.
+ * y may be x. */
+typedef void (*tr_rmsnorm_fn)(float *y, const float *x, const float *w, size_t n, float eps);
+
+/* y[i] = f(gate[i]) * up[i]; y may be gate or up. */
+typedef void (*tr_glu_fn)(float *y, const float *gate, const float *up, size_t n);
+
+/* Rotates n_pairs pairs in place: (a, b) -> (a*cos - b*sin, a*sin + b*cos), plain products and sums
+ * without fma. NORM: pairs (2i, 2i+1); NEOX: pairs (i, i + n_pairs). */
+typedef void (*tr_rope_fn)(float *x, const float *cos, const float *sin, size_t n_pairs);
+
+/* KV cache of one layer and KV head, for n_ctx positions (a multiple of 16):
+ *   K in panels of 16 positions: element d of position p at k[((p / 16) * head_dim + d) * 16 + p %
+ * 16] V in rows:                   element d of position p at v[p * head_dim + d] Stores key and
+ * value of position pos, rounded to nearest even in the cache's type. */
+typedef void (*tr_kv_store_fn)(void *k_cache, void *v_cache, const float *k, const float *v,
+                               size_t pos, size_t head_dim);
+
+/* Attention of up to TR_ATTN_QUERIES queries of one KV head over one chunk of positions.
+ * For query i, visible positions are [lo[i], hi[i]), inside one aligned chunk of TR_ATTN_CHUNK;
+ * none if lo[i] >= hi[i]: then max[i] = -inf, sum[i] = 0, out[i] = 0. Others are never read.
+ *   s_p    = scale * (fma chain over d ascending of k[p][d] * q[i][d]), from +0
+ *   s_p    = cap * tanh(s_p / cap) if cap > 0
+ *   max[i] = largest s_p;  e_p = exp(s_p - max[i]) (tr_expf, math.h)
+ *   sum[i] = sum of e_p in R32 order (index p mod 32; plain additions)
+ *   out[i][d] = fma chain over ascending p of e_p * v[p][d], from +0
+ * head_dim is a multiple of 8 up to 4096. */
+struct tr_attn_args {
+    const void *k_cache, *v_cache; /* of the layer and KV head, from position 0 */
+    size_t head_dim;
+    float scale, cap;
+    uint32_t n_q;
+    const float *q[TR_ATTN_QUERIES]; /* [head_dim] each */
+    uint32_t lo[TR_ATTN_QUERIES], hi[TR_ATTN_QUERIES];
+    float max[TR_ATTN_QUERIES], sum[TR_ATTN_QUERIES]; /* results */
+    float *out[TR_ATTN_QUERIES];                      /* [head_dim] each */
+};
+typedef void (*tr_attn_fn)(struct tr_attn_args *a);
+
+union tr_fn {
+    tr_gemm_fn gemm;
+    tr_quantize_fn quantize;
+    tr_rmsnorm_fn rmsnorm;
+    tr_glu_fn glu;
+    tr_rope_fn rope;
+    tr_kv_store_fn kv_store;
+    tr_attn_fn attention;
+};
+
+struct tr_kernel {
+    const char *name; /* unique and stable: "gemm_q4_k_avx512_16x8" */
+    enum tr_op op;
+    trueno_dtype dtype; /* weight or cache format; TR_TYPE_NONE if the op has none */
+    enum tr_act act;    /* gemm: what it reads; quantize: what it writes; else NONE */
+    uint32_t nt_max;    /* gemm: most columns per call */
+    uint32_t cpu;       /* every trueno_cpu_feature bit it needs; 0 = C reference */
+    union tr_fn fn;
+};
+
+/* Table of one file. */
+struct tr_kernel_table {
+    const struct tr_kernel *kernels;
+    size_t count;
+};
+
+/* All kernels of this build; NULL past the end. */
+const struct tr_kernel *tr_kernel_at(size_t index);
+
+/* The last kernel of the op and type (and act, for QUANTIZE) whose needs are in `features`; NULL if
+ * there is none. */
+const struct tr_kernel *tr_kernel_find(uint32_t features, enum tr_op op, trueno_dtype type,
+                                       enum tr_act act);
+
+#endif

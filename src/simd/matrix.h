@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* A packed weight matrix and the products with it, as one thread of a pool sees them. */
+#ifndef TR_MATRIX_H
+#define TR_MATRIX_H
+
+#include "act.h"
+#include "x16.h"
+
+#include "base/thread.h"
+
+struct tr_matrix {
+    trueno_dtype type; /* as in the file; what runs is tr_x16_type(type) */
+    size_t rows, cols;
+    size_t group_bytes;
+    uint8_t *data;                       /* ceil(rows / 16) groups, 64-byte aligned; not owned */
+    const struct tr_kernel *gemm, *pack; /* chosen for the context's CPU */
+};
+
+/* Bytes of storage for a matrix, a multiple of 64. False if the size does not fit. */
+bool tr_matrix_bytes(uint64_t *bytes, trueno_dtype type, uint64_t rows, uint64_t cols);
+
+/* Fills in shape and kernels for `features`; `data` (tr_matrix_bytes, 64-byte aligned) is packed by
+ * tr_matrix_pack_groups. False if no kernel runs the type. */
+bool tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type, size_t rows, size_t cols,
+                    uint32_t features);
+
+/* Packs row groups [g0, g1) from `rows`, GGUF block rows beginning with row 16 * g0. */
+void tr_matrix_pack_groups(struct tr_matrix *w, const void *rows, size_t g0, size_t g1);
+
+/* Decodes row r into dst[cols]: the embedding look-up. `scratch`: trueno_row_bytes of the run type.
+ */
+void tr_matrix_row(float *dst, const struct tr_matrix *w, size_t r, void *scratch);
+
+/* Packs columns of x (m of them, ldx floats apart) for `pack`; this thread's share of the tiles.
+ * dst: m * tr_act_col_bytes(). */
+void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, size_t ldx, size_t k,
+                      size_t m, uint32_t tid, uint32_t n_threads);
+
+/* y[c * ldy + r] = w[r] . column c, for this thread's share of the row groups and all m columns.
+ * acts: written by tr_act_pack_part with the same m. Writes `rows` floats per column, no more. */
+void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
+                    uint32_t tid, uint32_t n_threads);
+
+#endif
