@@ -7,10 +7,13 @@
 
 /* Puts status and message into `err` (which may be NULL) and returns the status, so that a failing
  * function ends with `return tr_fail(err, TRUENO_ERR_CORRUPT, "...", ...)`. The message is cut to
- * fit; every byte outside printable ASCII becomes '?' (UTF-8 passes through only as escapes), so
- * text from a file cannot carry terminal codes. */
+ * fit; every byte outside printable ASCII becomes an escape such as \x1b, so text from a file
+ * cannot carry terminal codes. */
 trueno_status tr_fail(trueno_error *err, trueno_status status, const char *fmt, ...)
     TRUENO_PRINTF(3, 4);
+
+/* Copies the string `src` with those escapes, cut to `cap` bytes with the NUL. */
+void tr_escape(char *dst, size_t cap, const char *src);
 
 /* printf arguments for a trueno_str of any length: "%.*s", TR_STR_ARGS(s). Shows at most 80 bytes.
  */

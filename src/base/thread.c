@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/* The thread pool: two gates (start of a run, end of a run), a barrier inside a run, and a ticket
+ * counter. A gate is a counter that waiters watch, first spinning, then asleep on a futex. */
+#include "base/thread.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/ctx.h"
+#include "base/error.h"
+#include "base/mem.h"
+
+enum {
+    MAX_THREADS = 1024,
+    LINE = 64,            /* bytes of a cache line: counters apart, so that they do not fight */
+    SPIN_NS = 50000,      /* then sleep */
+    SPINS_PER_CLOCK = 32, /* looks at the gate between two looks at the clock */
+    STACK_BYTES = 1 << 20
+};
+
+/* `opened` counts up; `sleepers` tells the opener whether a wake-up call is worth a system call. */
+struct gate {
+    _Alignas(LINE) atomic_uint opened;
+    atomic_uint sleepers;
+};
+
+struct worker {
+    trueno_pool *pool;
+    pthread_t thread;
+    uint32_t tid;
+};
+
+struct trueno_pool {
+    trueno_ctx *ctx;
+    size_t size_bytes; /* of this allocation */
+    uint32_t n_threads;
+    uint32_t n_workers; /* threads to join; n_threads - 1 except in a forked child */
+    pid_t pid;          /* of the process that has the threads */
+    bool yields;        /* more threads than CPUs */
+    bool stop;
+    tr_pool_fn fn; /* of the running call; published by `start` */
+    void *arg;
+    struct gate start, end, barrier;
+    _Alignas(LINE) atomic_uint running; /* workers that have not finished the call */
+    _Alignas(LINE) atomic_uint arrived; /* threads at the barrier */
+    _Alignas(LINE) atomic_size_t ticket;
+    _Alignas(LINE) struct worker workers[];
+};
+
+/* --------------------------------------------------------------------- gates */
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void spin_pause(bool yields)
+{
+    if (yields) {
+        sched_yield();
+        return;
+    }
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* True as soon as the gate was opened; false when the time to spin is over. */
+static bool gate_spin(struct gate *g, uint32_t seen, bool yields)
+{
+    const uint64_t limit = now_ns() + SPIN_NS;
+    do {
+        for (int i = 0; i < SPINS_PER_CLOCK; i++) {
+            if (atomic_load_explicit(&g->opened, memory_order_acquire) != seen) return true;
+            spin_pause(yields);
+        }
+    } while (now_ns() < limit);
+    return false;
+}
+
+/* Waits until the count is no longer `seen`. */
+static void gate_wait(struct gate *g, uint32_t seen, bool yields)
+{
+    if (gate_spin(g, seen, yields)) return;
+    /* Sequentially consistent with gate_open: either the opener sees the sleeper, or the sleeper
+     * (the kernel compares before it sleeps) sees the new count. */
+    atomic_fetch_add(&g->sleepers, 1);
+    while (atomic_load(&g->opened) == seen)
+        syscall(SYS_futex, &g->opened, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    atomic_fetch_sub(&g->sleepers, 1);
+}
+
+static void gate_open(struct gate *g)
+{
+    atomic_fetch_add(&g->opened, 1);
+    if (atomic_load(&g->sleepers))
+        syscall(SYS_futex, &g->opened, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* ------------------------------------------------------------------- workers */
+
+static void *worker_main(void *arg)
+{
+    const struct worker *w = arg;
+    trueno_pool *pool = w->pool;
+    char name[16]; /* the most that Linux takes */
+    snprintf(name, sizeof name, "trueno-%u", (unsigned)w->tid);
+    pthread_setname_np(pthread_self(), name);
+    for (uint32_t seen = 0;; seen++) {
+        gate_wait(&pool->start, seen, pool->yields);
+        if (pool->stop) return NULL;
+        pool->fn(pool->arg, w->tid, pool->n_threads);
+        if (atomic_fetch_sub_explicit(&pool->running, 1, memory_order_acq_rel) == 1)
+            gate_open(&pool->end);
+    }
+}
+
+/* Starts up to `wanted` workers; fewer if the system refuses. The host's signal handlers must not
+ * run on them, so they inherit a mask that blocks everything but the signals of a fault in their
+ * own code, which cannot be put off. */
+static void start_workers(trueno_pool *pool, uint32_t wanted)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t block, before;
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr)) return;
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    sigfillset(&block);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) sigdelset(&block, faults[i]);
+    if (pthread_sigmask(SIG_SETMASK, &block, &before)) {
+        pthread_attr_destroy(&attr);
+        return;
+    }
+    while (pool->n_workers < wanted) {
+        struct worker *w = &pool->workers[pool->n_workers];
+        w->pool = pool;
+        w->tid = pool->n_workers + 1;
+        if (pthread_create(&w->thread, &attr, worker_main, w)) break;
+        pool->n_workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+}
+
+/* In a child made by fork() there are no workers. The pool goes on with the caller alone. */
+static void check_fork(trueno_pool *pool)
+{
+    const pid_t pid = getpid();
+    if (pool->pid == pid) return;
+    pool->pid = pid;
+    pool->n_workers = 0;
+    pool->n_threads = 1;
+}
+
+trueno_status trueno_pool_new(trueno_ctx *ctx, trueno_pool **out, uint32_t n_threads,
+                              trueno_error *err)
+{
+    if (!out) return tr_fail(err, TRUENO_ERR_ARGUMENT, "trueno_pool_new: out is NULL");
+    *out = NULL;
+    if (!ctx) return tr_fail(err, TRUENO_ERR_ARGUMENT, "trueno_pool_new: ctx is NULL");
+    if (n_threads > MAX_THREADS)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "%u threads asked for, the limit is %d",
+                       (unsigned)n_threads, MAX_THREADS);
+    const uint32_t n_cpus = trueno_cpu_count();
+    if (!n_threads) n_threads = n_cpus < MAX_THREADS ? n_cpus : MAX_THREADS;
+    const size_t size = sizeof(trueno_pool) + (n_threads - 1) * sizeof(struct worker);
+    trueno_pool *pool = tr_big_alloc(ctx, size); /* for its alignment */
+    if (!pool)
+        return tr_fail(err, TRUENO_ERR_NO_MEMORY, "no memory for a pool of %u threads",
+                       (unsigned)n_threads);
+    tr_ctx_ref(ctx);
+    pool->ctx = ctx;
+    pool->size_bytes = size;
+    pool->pid = getpid();
+    pool->yields = n_threads > n_cpus;
+    start_workers(pool, n_threads - 1);
+    pool->n_threads = pool->n_workers + 1;
+    if (pool->n_threads < n_threads)
+        tr_log(ctx, TRUENO_LOG_WARN, "the system gave %u of %u threads", (unsigned)pool->n_threads,
+               (unsigned)n_threads);
+    *out = pool;
+    return TRUENO_OK;
+}
+
+void trueno_pool_free(trueno_pool *pool)
+{
+    if (!pool) return;
+    check_fork(pool);
+    pool->stop = true;
+    gate_open(&pool->start);
+    for (uint32_t i = 0; i < pool->n_workers; i++) pthread_join(pool->workers[i].thread, NULL);
+    trueno_ctx *ctx = pool->ctx;
+    tr_big_free(ctx, pool, pool->size_bytes);
+    tr_ctx_unref(ctx);
+}
+
+uint32_t trueno_pool_size(const trueno_pool *pool)
+{
+    return pool ? pool->n_threads : 1;
+}
+
+/* ---------------------------------------------------------------------- runs */
+
+void tr_pool_run(trueno_pool *pool, tr_pool_fn fn, void *arg)
+{
+    if (!pool) {
+        fn(arg, 0, 1);
+        return;
+    }
+    check_fork(pool);
+    atomic_store_explicit(&pool->ticket, 0, memory_order_relaxed);
+    if (pool->n_threads == 1) {
+        fn(arg, 0, 1);
+        return;
+    }
+    pool->fn = fn;
+    pool->arg = arg;
+    atomic_store_explicit(&pool->running, pool->n_threads - 1, memory_order_relaxed);
+    const uint32_t ended = atomic_load_explicit(&pool->end.opened, memory_order_relaxed);
+    gate_open(&pool->start);
+    fn(arg, 0, pool->n_threads);
+    gate_wait(&pool->end, ended, pool->yields);
+}
+
+void tr_pool_barrier(trueno_pool *pool)
+{
+    if (!pool) return;
+    const uint32_t seen = atomic_load_explicit(&pool->barrier.opened, memory_order_relaxed);
+    const uint32_t before = atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel);
+    if (before + 1 < pool->n_threads) {
+        gate_wait(&pool->barrier, seen, pool->yields);
+        return;
+    }
+    atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->ticket, 0, memory_order_relaxed);
+    gate_open(&pool->barrier);
+}
+
+size_t tr_pool_ticket(trueno_pool *pool, size_t count)
+{
+    const size_t ticket = atomic_fetch_add_explicit(&pool->ticket, 1, memory_order_relaxed);
+    return ticket < count ? ticket : count;
+}
+
+void tr_split(size_t *begin, size_t *end, size_t n, size_t grain, uint32_t tid, uint32_t n_threads)
+{
+    if (!grain) grain = 1;
+    if (!n_threads) n_threads = 1;
+    const size_t chunks = n / grain + (n % grain != 0);
+    const size_t each = chunks / n_threads, more = chunks % n_threads;
+    const size_t first = tid * each + (tid < more ? tid : more);
+    const size_t last = first + each + (tid < more);
+    *begin = first < chunks ? first * grain : n;
+    *end = last < chunks ? last * grain : n;
+}
