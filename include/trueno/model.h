@@ -87,6 +87,7 @@ typedef struct trueno_session_options {
     uint32_t n_batch;   /**< prompt tokens evaluated together [512]; changes speed and memory, not
                            logits */
     uint32_t n_threads; /**< [trueno_cpu_count()] */
+    uint32_t n_logits; /**< most logits rows that one eval may ask for [1]; see TRUENO_LOGITS_ALL */
     trueno_kv_type kv_type;
     uint64_t
         max_memory_bytes; /**< refuse (ERR_TOO_LARGE) a session that needs more [physical memory] */
@@ -94,7 +95,7 @@ typedef struct trueno_session_options {
 
 #define TRUENO_SESSION_OPTIONS_INIT                                                                \
     {                                                                                              \
-        sizeof(trueno_session_options), 0, 0, 0, TRUENO_KV_F16, 0                                  \
+        sizeof(trueno_session_options), 0, 0, 0, 0, TRUENO_KV_F16, 0                               \
     }
 
 /** Makes a session. All its memory is allocated here; evaluating allocates nothing.
@@ -107,8 +108,7 @@ TRUENO_API void trueno_session_free(trueno_session *s);
 typedef enum trueno_logits_mode {
     TRUENO_LOGITS_LAST = 0, /**< the last token's */
     TRUENO_LOGITS_NONE = 1, /**< nobody's: cheaper for the front part of a long prompt */
-    TRUENO_LOGITS_ALL =
-        2 /**< every token's, n_tokens * n_vocab floats: n_tokens is then at most n_batch */
+    TRUENO_LOGITS_ALL = 2   /**< every token's: n_tokens is then at most the session's n_logits */
 } trueno_logits_mode;
 
 /** Evaluates `n_tokens` tokens after those already in the session. On any failure the session is as
@@ -153,7 +153,8 @@ typedef struct trueno_estimate {
         sizeof(trueno_estimate), 0, 0, 0, 0                                                        \
     }
 
-/** Plans without allocating: `g` may be opened metadata_only. `opt` NULL: a default session.
+/** Plans without reading or allocating weights: `g` may be opened metadata_only. `opt` NULL: a
+ *  default session.
  *  @return as trueno_model_load and trueno_session_new, without their limits on memory */
 TRUENO_API trueno_status trueno_model_estimate(trueno_estimate *out, const trueno_gguf *g,
                                                const trueno_session_options *opt,
