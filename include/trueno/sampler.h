@@ -6,7 +6,8 @@
  * temperature, draw. A stage at its "off" value is skipped. temperature 0 is greedy: the largest
  * logit, ties to the lower id; the penalties still apply. A seed gives the same tokens everywhere:
  * the generator is PCG32 (O'Neill 2014, XSH-RR, stream 1) and exactly one draw is made per sampled
- * token when temperature > 0. Sums are taken in double in falling order of logits.
+ * token when temperature > 0. Sums are taken in double in a fixed order; the draw goes through the
+ * candidates in falling order of logits.
  *
  *  A sampler belongs to one thread at a time.
  */
@@ -22,7 +23,8 @@ extern "C" {
 
 typedef struct trueno_sampler trueno_sampler;
 
-/** Options of a sampler; every field has an "off" value. */
+/** Options of a sampler; every field has an "off" value. All floats must be finite, repeat_penalty
+ * above 0. */
 typedef struct trueno_sampler_options {
     size_t struct_size;
     float temperature; /**< logits / temperature; <= 0: greedy. [0.8] */
@@ -41,7 +43,8 @@ typedef struct trueno_sampler_options {
         sizeof(trueno_sampler_options), 0.8F, 40, 0.95F, 0.05F, 1.0F, 0.0F, 0.0F, 64, 0            \
     }
 
-/** One candidate: what sampling works on. `p` is valid after trueno_sampler_distribution. */
+/** One candidate: what sampling works on. `logit` is after the penalties and before the
+ * temperature, `p` after all stages. */
 typedef struct trueno_candidate {
     trueno_token id;
     float logit;
