@@ -19,7 +19,8 @@
  * Quantisation (kernels.md section 2). A8_256: x* = first element of largest |x|; is = -127 / x*;
  * q = min(127, rint(is * x)); a = 1 / is. All zero: a = 0, q = 0. A8_32: amax = largest |x|;
  * a = amax / 127; q = rint(x * (127 / amax)); amax = 0: a = 0, q = 0. rint rounds to nearest even.
- * A group that holds NaN or infinity gets a = NaN and q = 0; so does one whose scale is not finite.
+ * A group that holds NaN or infinity gets a = NaN and q = 0; F32 turns infinity into NaN. A group
+ * so small that 127 / x* overflows (|x*| < 3.8e-37) counts as all zero.
  */
 #ifndef TR_ACT_H
 #define TR_ACT_H

@@ -30,6 +30,12 @@
 
 #define TR_ROWS 16
 
+/* Bytes of f16 [n][16], padded to 64: a section of scales. */
+static inline size_t tr_x16_scale_bytes(size_t n)
+{
+    return (2 * TR_ROWS * n + 63) / 64 * 64;
+}
+
 /* The type whose kernels run a weight of type t: t, or F32 for Q2_K and Q3_K. */
 trueno_dtype tr_x16_type(trueno_dtype t);
 

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* The one list of kernels, strung together from the tables of the files. */
+#include <pthread.h>
+
+#include "tables.h"
+#include "trueno/kernels.h"
+#include "trueno/quantize.h"
+
+/* Slowest first: the last kernel that a CPU can run is the one that it uses. */
+static const struct tr_kernel_table *const tables[] = {
+    &tr_table_quantize_ref,
+#if defined(__x86_64__)
+#endif
+};
+
+static const char *const op_names[TR_OP_COUNT] = {
+    [TR_OP_GEMM] = "gemm",           [TR_OP_QUANTIZE] = "quantize", [TR_OP_RMSNORM] = "rmsnorm",
+    [TR_OP_SWIGLU] = "swiglu",       [TR_OP_GEGLU] = "geglu",       [TR_OP_ROPE_NORM] = "rope_norm",
+    [TR_OP_ROPE_NEOX] = "rope_neox", [TR_OP_KV_STORE] = "kv_store", [TR_OP_ATTENTION] = "attention",
+};
+
+const struct tr_kernel *tr_kernel_at(size_t index)
+{
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+        if (index < tables[t]->count) return &tables[t]->kernels[index];
+        index -= tables[t]->count;
+    }
+    return NULL;
+}
+
+const struct tr_kernel *tr_kernel_find(uint32_t features, enum tr_op op, trueno_dtype type,
+                                       enum tr_act act)
+{
+    const struct tr_kernel *best = NULL;
+    const struct tr_kernel *k;
+    for (size_t i = 0; (k = tr_kernel_at(i)) != NULL; i++) {
+        bool same = op == TR_OP_QUANTIZE ? k->act == act : k->dtype == type;
+        if (k->op == op && same && (k->cpu & ~features) == 0) best = k;
+    }
+    return best;
+}
+
+/* What the public call hands out: written once, constant from then on. */
+#define MAX_KERNELS 256
+static pthread_once_t info_once = PTHREAD_ONCE_INIT;
+static trueno_kernel_info info[MAX_KERNELS];
+
+static void fill_info(void)
+{
+    const struct tr_kernel *k;
+    for (size_t i = 0; i < MAX_KERNELS && (k = tr_kernel_at(i)) != NULL; i++) {
+        const trueno_dtype_info *type = trueno_dtype_get_info(k->dtype);
+        info[i].name = k->name;
+        info[i].op = op_names[k->op];
+        info[i].type = type ? type->name : "";
+        info[i].numerics = "exact";
+        info[i].cpu_features = k->cpu;
+    }
+}
+
+size_t trueno_registry_count(void)
+{
+    size_t n = 0;
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) n += tables[t]->count;
+    return n < MAX_KERNELS ? n : MAX_KERNELS;
+}
+
+const trueno_kernel_info *trueno_registry_at(size_t index)
+{
+    if (index >= trueno_registry_count()) return NULL;
+    pthread_once(&info_once, fill_info);
+    return &info[index];
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernel tables of this layer, one per file. registry.c lists them slowest first. */
+#ifndef TR_TABLES_H
+#define TR_TABLES_H
+
+#include "kernel.h"
+
+extern const struct tr_kernel_table tr_table_quantize_ref;
+
+#if defined(__x86_64__)
+#endif
+
+#endif
