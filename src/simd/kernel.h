@@ -69,7 +69,7 @@ typedef void (*tr_kv_store_fn)(void *k_cache, void *v_cache, const float *k, con
  * none if lo[i] >= hi[i]: then max[i] = -inf, sum[i] = 0, out[i] = 0. Others are never read.
  *   s_p    = scale * (fma chain over d ascending of k[p][d] * q[i][d]), from +0
  *   s_p    = cap * tanh(s_p / cap) if cap > 0
- *   max[i] = largest s_p;  e_p = exp(s_p - max[i]) (tr_expf, math.h)
+ *   max[i] = largest s_p, NaN passed over, +0 if zero;  e_p = exp(s_p - max[i]) (tr_expf, math.h)
  *   sum[i] = sum of e_p in R32 order (index p mod 32; plain additions)
  *   out[i][d] = fma chain over ascending p of e_p * v[p][d], from +0
  * head_dim is a multiple of 8 up to 4096. */

@@ -8,13 +8,13 @@
 #include <stdint.h>
 #include <string.h>
 
-/* exp(x), <= 2 ulp where the result is normal. x < -87.3: 0 (results below the smallest normal are
- * flushed, in every kernel alike); x > 88.7: +inf; NaN: NaN.
+/* exp(x), <= 1 ulp where the result is normal. x < -87.33654: 0 (results below the smallest normal
+ * are flushed, in every kernel alike); x > 88.72283: +inf; NaN: NaN. Limits: vec_math.h.
  * x = n ln2 + r with n = rint(x / ln2), |r| <= ln2 / 2; ln2 in two parts (Cody & Waite 1980). */
 float tr_expf(float x);
 
 /* silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
- * since 0.5 (1 + tanh(u)) = 1 / (1 + exp(-2u)). */
+ * since 0.5 (1 + tanh(u)) = 1 / (1 + exp(-2u)). -2u = x * fma(x * x, C3, C1). Of -inf: NaN. */
 float tr_siluf(float x);
 float tr_geluf(float x);
 
