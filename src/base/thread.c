@@ -164,6 +164,23 @@ static void check_fork(trueno_pool *pool)
     pool->n_threads = 1;
 }
 
+static uint32_t resolve_threads(uint32_t n_threads)
+{
+    const uint32_t n_cpus = trueno_cpu_count();
+    if (n_threads) return n_threads;
+    return n_cpus < MAX_THREADS ? n_cpus : MAX_THREADS;
+}
+
+static size_t pool_size_bytes(uint32_t n_threads)
+{
+    return sizeof(trueno_pool) + (n_threads - 1) * sizeof(struct worker);
+}
+
+uint64_t tr_pool_bytes(uint32_t n_threads)
+{
+    return tr_big_bytes(pool_size_bytes(resolve_threads(n_threads)));
+}
+
 trueno_status trueno_pool_new(trueno_ctx *ctx, trueno_pool **out, uint32_t n_threads,
                               trueno_error *err)
 {
@@ -173,9 +190,8 @@ trueno_status trueno_pool_new(trueno_ctx *ctx, trueno_pool **out, uint32_t n_thr
     if (n_threads > MAX_THREADS)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "%u threads asked for, the limit is %d",
                        (unsigned)n_threads, MAX_THREADS);
-    const uint32_t n_cpus = trueno_cpu_count();
-    if (!n_threads) n_threads = n_cpus < MAX_THREADS ? n_cpus : MAX_THREADS;
-    const size_t size = sizeof(trueno_pool) + (n_threads - 1) * sizeof(struct worker);
+    n_threads = resolve_threads(n_threads);
+    const size_t size = pool_size_bytes(n_threads);
     trueno_pool *pool = tr_big_alloc(ctx, size); /* for its alignment */
     if (!pool)
         return tr_fail(err, TRUENO_ERR_NO_MEMORY, "no memory for a pool of %u threads",
@@ -184,7 +200,7 @@ trueno_status trueno_pool_new(trueno_ctx *ctx, trueno_pool **out, uint32_t n_thr
     pool->ctx = ctx;
     pool->size_bytes = size;
     pool->pid = getpid();
-    pool->yields = n_threads > n_cpus;
+    pool->yields = n_threads > trueno_cpu_count();
     start_workers(pool, n_threads - 1);
     pool->n_threads = pool->n_workers + 1;
     if (pool->n_threads < n_threads)

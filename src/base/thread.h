@@ -15,6 +15,9 @@
 
 typedef void (*tr_pool_fn)(void *arg, uint32_t tid, uint32_t n_threads);
 
+/* What trueno_pool_new(n_threads) adds to the context's memory counter. */
+uint64_t tr_pool_bytes(uint32_t n_threads);
+
 /* Runs fn on every thread of the pool, the caller as tid 0; returns when all are done. `pool` NULL:
  * on the caller alone. Not reentrant. */
 void tr_pool_run(trueno_pool *pool, tr_pool_fn fn, void *arg);
