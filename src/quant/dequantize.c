@@ -175,14 +175,14 @@ static void decode_q6_k(float *dst, const void *src, size_t n)
     const struct tr_block_q6_k *b = src;
     for (; n > 0; n -= TR_QKK, dst += TR_QKK, b++) {
         float d = tr_f16_to_f32(b->d);
-        for (int g = 0; g < 8; g++) { /* 32 weights with two scales */
-            int half = g / 4, k = g % 4;
-            const uint8_t *ql = b->ql + 64 * half + 32 * (k & 1);
-            const uint8_t *qh = b->qh + 32 * half;
-            for (int l = 0; l < 32; l++) {
+        for (int g = 0; g < 16; g++) { /* 16 weights under one scale */
+            int half = g / 8, k = g % 8 / 2, first = 16 * (g % 2);
+            const uint8_t *ql = b->ql + 64 * half + 32 * (k & 1) + first;
+            const uint8_t *qh = b->qh + 32 * half + first;
+            float scale = d * (float)b->scales[g];
+            for (int l = 0; l < 16; l++) {
                 int q = (ql[l] >> 4 * (k / 2) & 15) | (qh[l] >> 2 * k & 3) << 4;
-                float scale = d * (float)b->scales[2 * g + l / 16];
-                dst[32 * g + l] = scale * (float)(q - 32);
+                dst[16 * g + l] = scale * (float)(q - 32);
             }
         }
     }

@@ -39,6 +39,28 @@ static bool store_scales(uint8_t out[8], uint16_t *unit, const float values[8], 
     return true;
 }
 
+/* Tries the neighbours of the rounded scale and minimum of one group against the weights: rounding
+ * both at once is not the best pair. */
+static void refine_pair(uint8_t *sc, uint8_t *m, float d, float dmin, const float *x,
+                        const float *w, float n_max)
+{
+    int best_sc = *sc, best_m = *m;
+    float best = tr_code_error(x, w, 32, d * (float)*sc, -dmin * (float)*m, 0.0F, n_max);
+    for (int i = *sc - 1; i <= *sc + 1; i++) {
+        for (int j = *m - 1; j <= *m + 1; j++) {
+            if (i < 0 || i > 63 || j < 0 || j > 63) continue;
+            float error = tr_code_error(x, w, 32, d * (float)i, -dmin * (float)j, 0.0F, n_max);
+            if (error < best) {
+                best = error;
+                best_sc = i;
+                best_m = j;
+            }
+        }
+    }
+    *sc = (uint8_t)best_sc;
+    *m = (uint8_t)best_m;
+}
+
 static void round_affine(struct affine_block *b, const float *x, int q_max)
 {
     float d = tr_f16_to_f32(b->d);
@@ -54,19 +76,22 @@ static void round_affine(struct affine_block *b, const float *x, int q_max)
 static bool encode_affine(struct affine_block *b, const float *x,
                           const struct tr_affine_search *how)
 {
-    float unit[TR_QKK], scales[8], mins[8];
+    float unit[TR_QKK], w[8][32], scales[8], mins[8];
     memset(b, 0, sizeof *b);
     float factor = tr_normalise(unit, x, TR_QKK);
     if (factor == 0.0F) return true;
 
     for (int j = 0; j < 8; j++) {
-        float w[32];
-        importance(w, unit + 32 * j);
-        tr_search_affine(&scales[j], &mins[j], unit + 32 * j, w, 32, how);
+        importance(w[j], unit + 32 * j);
+        tr_search_affine(&scales[j], &mins[j], unit + 32 * j, w[j], 32, how);
         mins[j] = -mins[j];
     }
     if (!store_scales(b->sc, &b->d, scales, factor)) return false;
     if (!store_scales(b->m, &b->dmin, mins, factor)) return false;
+    float d = tr_f16_to_f32(b->d) / factor, dmin = tr_f16_to_f32(b->dmin) / factor;
+    for (int j = 0; j < 8; j++) {
+        refine_pair(&b->sc[j], &b->m[j], d, dmin, unit + 32 * j, w[j], (float)how->n_max);
+    }
     round_affine(b, x, how->n_max);
     return true;
 }
@@ -142,6 +167,22 @@ static bool store_signed_scales(int8_t out[16], uint16_t *unit, const float valu
     return true;
 }
 
+/* Tries the neighbours of the rounded scale of one group against the weights. */
+static int8_t refine_scale(int8_t sc, float d, const float *x, const float *w)
+{
+    int best_sc = sc;
+    float best = tr_code_error(x, w, 16, d * (float)sc, 0.0F, -32.0F, 31.0F);
+    for (int i = sc - 1; i <= sc + 1; i += 2) {
+        if (i < -128 || i > 127) continue;
+        float error = tr_code_error(x, w, 16, d * (float)i, 0.0F, -32.0F, 31.0F);
+        if (error < best) {
+            best = error;
+            best_sc = i;
+        }
+    }
+    return (int8_t)best_sc;
+}
+
 static void pack_q6(struct tr_block_q6_k *out, const uint8_t *q)
 {
     for (int half = 0; half < 2; half++) {
@@ -171,6 +212,9 @@ static bool encode_q6_k_block(struct tr_block_q6_k *out, const float *x)
     if (!store_signed_scales(sc, &half, scales, factor > 0.0F ? factor : 1.0F)) return false;
 
     float d = tr_f16_to_f32(half);
+    for (int b = 0; b < 16 && factor > 0.0F; b++) {
+        sc[b] = refine_scale(sc[b], d / factor, unit + 16 * b, w + 16 * b);
+    }
     for (int e = 0; e < TR_QKK; e++) {
         float scale = d * (float)sc[e / 16];
         float inverse = scale != 0.0F ? 1.0F / scale : 0.0F;

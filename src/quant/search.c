@@ -77,10 +77,10 @@ float tr_search_symmetric(const float *x, const float *w, size_t n, int n_max)
 }
 
 /* Least squares for x = scale * q + min; false if the integers do not determine it. */
-static int solve(float *scale, float *min, const struct sums *s, int free_min)
+static bool solve(float *scale, float *min, const struct sums *s, bool free_min)
 {
     float det = s->w * s->qq - s->q * s->q;
-    if (!(det > 0.0F)) return 0;
+    if (!(det > 0.0F)) return false;
     *scale = (s->w * s->xq - s->x * s->q) / det;
     *min = (s->qq * s->x - s->q * s->xq) / det;
     if (!free_min && *min > 0.0F) {
@@ -90,15 +90,14 @@ static int solve(float *scale, float *min, const struct sums *s, int free_min)
     return *scale > 0.0F;
 }
 
-/* Weighted squared error when q is rounded with `inverse` from `origin` and decoded with scale and
- * min. */
-static float affine_error(const float *x, const float *w, size_t n, float origin, float inverse,
-                          float high, float scale, float min)
+float tr_code_error(const float *x, const float *w, size_t n, float scale, float min, float low,
+                    float high)
 {
     float sum[LANES] = {0};
+    float inverse = scale != 0.0F ? 1.0F / scale : 0.0F;
     for (size_t i = 0; i < n; i += LANES) {
         for (size_t k = 0; k < LANES; k++) {
-            float q = tr_round(tr_clamp((x[i + k] - origin) * inverse, 0.0F, high));
+            float q = tr_round(tr_clamp((x[i + k] - min) * inverse, low, high));
             float diff = scale * q + min - x[i + k];
             sum[k] += w[i + k] * diff * diff;
         }
@@ -120,15 +119,14 @@ void tr_search_affine(float *scale, float *min, const float *x, const float *w, 
     if (!(high > low)) return;
 
     float n_max = (float)how->n_max;
-    float range = high - low;
-    *scale = range / n_max;
-    float best = affine_error(x, w, n, low, n_max / range, n_max, *scale, low);
+    *scale = (high - low) / n_max;
+    float best = tr_code_error(x, w, n, *scale, low, 0.0F, n_max);
     for (int i = 0; i <= how->last; i++) {
-        float inverse = (n_max + how->first + 0.1F * (float)i) / range;
-        struct sums s = try_step(x, w, n, low, inverse, 0.0F, n_max);
+        float inverse = (n_max + how->first + 0.1F * (float)i) / (high - *min);
+        struct sums s = try_step(x, w, n, *min, inverse, 0.0F, n_max);
         float try_scale, try_min;
         if (!solve(&try_scale, &try_min, &s, how->free_min)) continue;
-        float error = affine_error(x, w, n, low, inverse, n_max, try_scale, try_min);
+        float error = tr_code_error(x, w, n, try_scale, try_min, 0.0F, n_max);
         if (error < best) {
             best = error;
             *scale = try_scale;

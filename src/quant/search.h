@@ -7,6 +7,7 @@
 #ifndef TR_SEARCH_H
 #define TR_SEARCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* To nearest, ties to even, for |v| < 2^22. Needs the default rounding mode, as all float code. */
@@ -34,11 +35,15 @@ struct tr_affine_search {
     int n_max; /* q is 0..n_max */
     float first;
     int last;
-    int free_min; /* false: the minimum is at most 0, as K-quants store its magnitude */
+    bool free_min; /* false: the minimum is at most 0, as K-quants store its magnitude */
 };
 
 /* Scale s >= 0 and minimum m for x = s * q + m. */
 void tr_search_affine(float *scale, float *min, const float *x, const float *w, size_t n,
                       const struct tr_affine_search *how);
+
+/* Weighted squared error of x stored as scale * q + min, every q the best in low..high. */
+float tr_code_error(const float *x, const float *w, size_t n, float scale, float min, float low,
+                    float high);
 
 #endif
