@@ -22,11 +22,13 @@
 #define POISON(ptr, size_bytes)   __asan_poison_memory_region(ptr, size_bytes)
 #define UNPOISON(ptr, size_bytes) __asan_unpoison_memory_region(ptr, size_bytes)
 #define RED_ZONE                  16
+#define ASAN_MAX                  ((size_t)1 << 39) /* it stops the program at 2^40 */
 #else
 #define TR_ASAN                   0
 #define POISON(ptr, size_bytes)   ((void)(ptr), (void)(size_bytes))
 #define UNPOISON(ptr, size_bytes) ((void)(ptr), (void)(size_bytes))
 #define RED_ZONE                  0
+#define ASAN_MAX                  SIZE_MAX
 #endif
 
 /* What stands in front of a plain block; keeps the alignment that malloc gives. */
@@ -95,8 +97,10 @@ void *tr_realloc(trueno_ctx *ctx, void *ptr, size_t size_bytes)
         h = a->realloc ? a->realloc(a->user, old, total) : realloc(old, total);
     if (!h) return NULL;
     h->total_bytes = total;
-    count_add(ctx, total);
-    count_sub(ctx, old_bytes);
+    if (total > old_bytes)
+        count_add(ctx, total - old_bytes);
+    else
+        count_sub(ctx, old_bytes - total);
     return h + 1;
 }
 
@@ -166,8 +170,9 @@ void *tr_big_alloc(trueno_ctx *ctx, size_t size_bytes)
     if (ctx->opt.allocator.alloc) {
         ptr = hook_alloc(ctx, total);
     } else if (TR_ASAN) { /* exact size, so that the sanitizer sees the first byte too many */
-        if (posix_memalign(&ptr, BIG_ALIGN, size_bytes ? size_bytes : 1)) ptr = NULL;
-        if (ptr) memset(ptr, 0, size_bytes);
+        if (size_bytes >= ASAN_MAX || posix_memalign(&ptr, BIG_ALIGN, size_bytes ? size_bytes : 1))
+            return NULL;
+        memset(ptr, 0, size_bytes);
     } else {
         ptr = map_alloc(total);
     }

@@ -101,7 +101,7 @@ static int setup(void **state)
     snprintf(dir, sizeof dir, "/tmp/trueno-file-XXXXXX");
     if (!mkdtemp(dir)) return -1;
     snprintf(path, sizeof path, "%s/data", dir);
-    return trueno_ctx_new(&ctx, NULL, NULL);
+    return trueno_ctx_new(&ctx, NULL, NULL) == TRUENO_OK ? 0 : -1;
 }
 
 static int teardown(void **state)
