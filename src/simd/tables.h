@@ -5,7 +5,8 @@
 
 #include "kernel.h"
 
-extern const struct tr_kernel_table tr_table_quantize_ref;
+extern const struct tr_kernel_table tr_table_quantize_ref, tr_table_gemm_kquant_ref,
+    tr_table_gemm_legacy_ref, tr_table_gemm_float_ref;
 extern const struct tr_kernel_table tr_table_vec_ref, tr_table_kv_ref, tr_table_attn_ref;
 
 #if defined(__x86_64__)

@@ -19,7 +19,7 @@ void *test_alloc(size_t bytes)
     return p;
 }
 
-uint64_t test_random(uint64_t *state)
+uint64_t random_bits(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15U;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9U;
@@ -27,20 +27,20 @@ uint64_t test_random(uint64_t *state)
     return z ^ z >> 31;
 }
 
-float test_uniform(uint64_t *state)
+float random_uniform(uint64_t *state)
 {
-    return (float)((double)(test_random(state) >> 40) * 0x1p-23 - 1.0);
+    return (float)((double)(random_bits(state) >> 40) * 0x1p-23 - 1.0);
 }
 
 void fill_random(void *dst, size_t bytes, uint64_t seed)
 {
     uint8_t *p = dst;
-    for (size_t i = 0; i < bytes; i++) p[i] = (uint8_t)test_random(&seed);
+    for (size_t i = 0; i < bytes; i++) p[i] = (uint8_t)random_bits(&seed);
 }
 
 void fill_uniform(float *dst, size_t n, uint64_t seed)
 {
-    for (size_t i = 0; i < n; i++) dst[i] = test_uniform(&seed);
+    for (size_t i = 0; i < n; i++) dst[i] = random_uniform(&seed);
 }
 
 static void put_half(uint8_t *dst, float value)
@@ -52,7 +52,7 @@ static void put_half(uint8_t *dst, float value)
 /* Scales of a block: random, and small enough that products of 4096 terms stay ordinary. */
 static void put_scales(uint8_t *block, trueno_dtype t, uint64_t *seed)
 {
-    float d = test_uniform(seed) * 0.02F, m = test_uniform(seed) * 0.02F;
+    float d = random_uniform(seed) * 0.02F, m = random_uniform(seed) * 0.02F;
     switch (t) {
     case TRUENO_TYPE_Q6_K: put_half(block + 208, d * 0.1F); break;
     case TRUENO_TYPE_Q3_K: put_half(block + 108, d); break;
@@ -73,7 +73,7 @@ static void put_scales(uint8_t *block, trueno_dtype t, uint64_t *seed)
 
 static void put_plain(uint8_t *dst, trueno_dtype t, uint64_t *seed)
 {
-    float x = test_uniform(seed);
+    float x = random_uniform(seed);
     uint16_t h = t == TRUENO_TYPE_F16 ? tr_f32_to_f16(x) : tr_f32_to_bf16(x);
     if (t == TRUENO_TYPE_F32)
         memcpy(dst, &x, 4);

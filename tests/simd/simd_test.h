@@ -23,9 +23,9 @@ extern const trueno_dtype test_types[TEST_N_TYPES];
 void *test_alloc(size_t bytes);
 
 /* splitmix64: the next of a sequence that depends on nothing but its seed. */
-uint64_t test_random(uint64_t *state);
+uint64_t random_bits(uint64_t *state);
 /* Uniform in [-1, 1). */
-float test_uniform(uint64_t *state);
+float random_uniform(uint64_t *state);
 
 void fill_random(void *dst, size_t bytes, uint64_t seed);
 void fill_uniform(float *dst, size_t n, uint64_t seed);
