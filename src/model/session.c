@@ -94,7 +94,6 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
     const struct tr_hparams *hp = &m->hp;
     struct carver c = {base, 0, true};
     uint64_t t = shape->n_batch, f = sizeof(float), d = hp->head_dim, pairs = hp->n_rot / 2;
-    uint64_t act_rows = shape->n_logits > t ? shape->n_logits : t;
     uint64_t scratch = 2 * TR_ATTN_QUERIES * d * f;
     size_t act_bytes[TR_ACT_COUNT];
 
@@ -113,7 +112,7 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
     b->gate = carve(&c, hp->max_ff, t, f);
     b->up = carve(&c, hp->max_ff, t, f);
     for (size_t i = 0; i < TR_ACT_COUNT; i++)
-        if (act_bytes[i] > 0) b->acts[i] = carve(&c, act_bytes[i], act_rows, 1);
+        if (act_bytes[i] > 0) b->acts[i] = carve(&c, act_bytes[i], t, 1);
     for (size_t r = 0; r < 2; r++) {
         b->cos[r] = carve(&c, pairs, t, f);
         b->sin[r] = carve(&c, pairs, t, f);

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* Logits of toy models of every architecture against the double-precision model in oracle.c. */
+#include "model/oracle.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { N = 60 };
+
+/* NMSE of all logits of N tokens, evaluated in batches of 13, against the oracle. */
+static double compare(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx)
+{
+    trueno_ctx *ctx;
+    trueno_gguf_writer *w;
+    trueno_error err = {TRUENO_OK, ""};
+    trueno_model *m = NULL;
+    trueno_session *s = NULL;
+    trueno_session_options so = TRUENO_SESSION_OPTIONS_INIT;
+    trueno_token tokens[N];
+
+    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
+    trueno_gguf *g = toy_open(ctx, t, &w);
+    if (trueno_model_load(&m, g, NULL, &err) != TRUENO_OK) fail_msg("%s", err.message);
+    so.n_ctx = n_ctx;
+    so.n_batch = 13;
+    so.n_logits = N;
+    so.n_threads = 2;
+    so.kv_type = kv;
+    if (trueno_session_new(&s, m, &so, &err) != TRUENO_OK) fail_msg("%s", err.message);
+    toy_tokens(tokens, N, t->n_vocab, 7);
+    if (trueno_session_eval(s, tokens, N, TRUENO_LOGITS_ALL) != TRUENO_OK)
+        fail_msg("%s", trueno_session_last_error(s));
+    double *expected = oracle_logits(g, t, tokens, N, n_ctx);
+    double nmse = toy_nmse(trueno_session_logits(s, 0), expected, (size_t)N * t->n_vocab);
+    free(expected);
+    trueno_session_free(s);
+    trueno_model_free(m);
+    trueno_gguf_free(g);
+    trueno_gguf_writer_free(w);
+    trueno_ctx_free(ctx);
+    return nmse;
+}
+
+static void expect(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx, double limit)
+{
+    double nmse = compare(t, kv, n_ctx);
+    print_message("%-7s rope %-9s tied %d window %2u kv %s: NMSE %.2e (limit %.0e)\n", t->arch,
+                  t->rope ? t->rope : "-", t->tied, t->window, kv == TRUENO_KV_F32 ? "F32" : "F16",
+                  nmse, limit);
+    if (!(nmse <= limit)) fail_msg("NMSE %.3e is above %.0e", nmse, limit);
+}
+
+static void every_architecture_in_f32(void **state)
+{
+    (void)state;
+    for (size_t i = 0; toy_arch(i) != NULL; i++) {
+        struct toy t = toy_default(toy_arch(i));
+        expect(&t, TRUENO_KV_F32, 512, 1e-10);
+        expect(&t, TRUENO_KV_F16, 512, 1e-6);
+        t.tied = !t.tied;
+        expect(&t, TRUENO_KV_F32, 512, 1e-10);
+    }
+}
+
+static void every_rope_scaling(void **state)
+{
+    static const char *const kinds[] = {"linear", "yarn", "llama3", "longrope"};
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct toy t = toy_default(i == 3 ? "phi3" : "llama");
+        t.rope = kinds[i];
+        expect(&t, TRUENO_KV_F32, 512, 1e-10);
+        if (i == 3) expect(&t, TRUENO_KV_F32, 64, 1e-10); /* short factors */
+    }
+    struct toy t = toy_default("gemma3");
+    t.rope = "linear"; /* global layers only */
+    expect(&t, TRUENO_KV_F32, 512, 1e-10);
+}
+
+static void windows_caps_and_biases(void **state)
+{
+    (void)state;
+    struct toy t = toy_default("phi3");
+    t.window = 0;
+    expect(&t, TRUENO_KV_F32, 512, 1e-10);
+    t = toy_default("gemma3");
+    t.attn_cap = 5;
+    t.final_cap = 3;
+    expect(&t, TRUENO_KV_F32, 512, 1e-10);
+    t = toy_default("llama");
+    t.attn_bias = true;
+    t.head_array = true;
+    expect(&t, TRUENO_KV_F32, 512, 1e-10);
+    t = toy_default("qwen3");
+    t.n_head_kv = 1;
+    expect(&t, TRUENO_KV_F32, 512, 1e-10);
+}
+
+/* Quantised weights: the oracle sees the same dequantised weights, so what differs is the rounding
+ * of activations to int8. */
+static void quantised_weights(void **state)
+{
+    static const trueno_dtype types[] = {
+        TRUENO_TYPE_F16,  TRUENO_TYPE_BF16, TRUENO_TYPE_Q8_0, TRUENO_TYPE_Q4_0, TRUENO_TYPE_Q4_1,
+        TRUENO_TYPE_Q5_0, TRUENO_TYPE_Q5_1, TRUENO_TYPE_Q4_K, TRUENO_TYPE_Q5_K, TRUENO_TYPE_Q6_K};
+    (void)state;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        struct toy t = toy_default("llama");
+        t.type = types[i];
+        t.n_embd = 256;
+        t.head_dim = 64;
+        t.n_ff = 512;
+        expect(&t, TRUENO_KV_F32, 512, i < 2 ? 1e-10 : 1e-3);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_architecture_in_f32),
+        cmocka_unit_test(every_rope_scaling),
+        cmocka_unit_test(windows_caps_and_biases),
+        cmocka_unit_test(quantised_weights),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
