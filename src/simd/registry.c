@@ -12,6 +12,11 @@ static const struct tr_kernel_table *const tables[] = {
     &tr_table_gemm_float_ref, &tr_table_vec_ref,         &tr_table_kv_ref,
     &tr_table_attn_ref,
 #if defined(__x86_64__)
+    &tr_table_vec_avx2,
+    &tr_table_vec_avx512,
+    &tr_table_kv_avx2,
+    &tr_table_attn_avx2,
+    &tr_table_attn_avx512,
 #endif
 };
 
