@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* Packed matrices, and how a product with one is cut: row groups among threads, columns into blocks
+ * whose activations stay in the L2 cache while all row groups stream past them, a block into tiles
+ * of a kernel. No cut goes along k, so none changes a result. */
+#include "matrix.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "quant/quant.h"
+
+/* Activations of a column block: half of a 1 MiB L2 cache. */
+#define BLOCK_BYTES ((size_t)512 << 10)
+
+static size_t n_groups_of(size_t rows)
+{
+    return rows / TR_ROWS + (rows % TR_ROWS != 0);
+}
+
+static size_t n_tiles_of(size_t m)
+{
+    return m / TR_NT_MAX + (m % TR_NT_MAX != 0);
+}
+
+bool tr_matrix_bytes(uint64_t *bytes, trueno_dtype type, uint64_t rows, uint64_t cols)
+{
+    const trueno_dtype_info *info = trueno_dtype_get_info(type);
+    uint64_t bound, groups;
+
+    *bytes = 0;
+    if (!info || !info->can_run || cols % info->block != 0) return false;
+    /* no group takes more than 64 bytes per column and 512 of headers */
+    if (!tr_mul(&bound, cols, 64) || !tr_add(&bound, bound, 512) || bound > SIZE_MAX) return false;
+    if (!tr_add(&groups, rows, TR_ROWS - 1)) return false;
+    groups /= TR_ROWS;
+    return tr_mul(bytes, groups, tr_x16_group_bytes(type, (size_t)cols)) && *bytes <= SIZE_MAX;
+}
+
+bool tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type, size_t rows, size_t cols,
+                    uint32_t features)
+{
+    w->type = type;
+    w->rows = rows;
+    w->cols = cols;
+    w->group_bytes = tr_x16_group_bytes(type, cols);
+    w->data = data;
+    w->pack = NULL;
+    w->gemm = tr_kernel_find(features, TR_OP_GEMM, tr_x16_type(type), TR_ACT_NONE);
+    if (w->gemm) w->pack = tr_kernel_find(features, TR_OP_QUANTIZE, TR_TYPE_NONE, w->gemm->act);
+    return w->pack != NULL;
+}
+
+void tr_matrix_pack_groups(struct tr_matrix *w, const void *rows, size_t g0, size_t g1)
+{
+    size_t row_bytes = trueno_row_bytes(w->type, w->cols);
+    const uint8_t *in = rows;
+    for (size_t g = g0; g < g1; g++, in += TR_ROWS * row_bytes) {
+        size_t left = w->rows - TR_ROWS * g;
+        tr_x16_pack(w->data + g * w->group_bytes, in, row_bytes, left < TR_ROWS ? left : TR_ROWS,
+                    w->type, w->cols);
+    }
+}
+
+void tr_matrix_row(float *dst, const struct tr_matrix *w, size_t r, void *scratch)
+{
+    const uint8_t *group = w->data + r / TR_ROWS * w->group_bytes;
+    tr_x16_unpack_row(scratch, group, r % TR_ROWS, w->type, w->cols);
+    tr_dequantize_row(dst, scratch, tr_x16_type(w->type), w->cols);
+}
+
+void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, size_t ldx, size_t k,
+                      size_t m, uint32_t tid, uint32_t n_threads)
+{
+    size_t col_bytes = tr_act_col_bytes(pack->act, k);
+    size_t n_tiles = n_tiles_of(m), begin, end;
+
+    tr_split(&begin, &end, n_tiles, 1, tid, n_threads);
+    for (size_t t = begin; t < end; t++) {
+        size_t c0 = tr_tile(t, m, n_tiles), c1 = tr_tile(t + 1, m, n_tiles);
+        uint8_t *tile = (uint8_t *)dst + c0 * col_bytes;
+        pack->fn.quantize(tile, x + c0 * ldx, ldx, k, (uint32_t)(c1 - c0));
+    }
+}
+
+/* Row groups [g0, g1) with one tile of nt columns. y is the first column of the tile. */
+static void multiply_tile(const struct tr_matrix *w, float *y, size_t ldy, const void *tile,
+                          uint32_t nt, size_t g0, size_t g1)
+{
+    size_t full = w->rows / TR_ROWS;
+    const uint8_t *data = w->data + g0 * w->group_bytes;
+
+    if (g0 < full) {
+        size_t n = (g1 < full ? g1 : full) - g0;
+        w->gemm->fn.gemm(y + TR_ROWS * g0, ldy, data, n, tile, w->cols, nt);
+    }
+    if (g1 > full) { /* the last group has fewer rows than a kernel writes */
+        float edge[TR_NT_MAX * TR_ROWS];
+        data = w->data + full * w->group_bytes;
+        w->gemm->fn.gemm(edge, TR_ROWS, data, 1, tile, w->cols, nt);
+        for (size_t c = 0; c < nt; c++) {
+            float *column = y + c * ldy + TR_ROWS * full;
+            memcpy(column, edge + TR_ROWS * c, (w->rows - TR_ROWS * full) * sizeof *column);
+        }
+    }
+}
+
+/* Blocks of about equal size. */
+static size_t tiles_per_block(size_t n_tiles, size_t tile_bytes)
+{
+    size_t most = BLOCK_BYTES / tile_bytes + 1;
+    size_t n_blocks = n_tiles / most + (n_tiles % most != 0);
+    return n_blocks ? n_tiles / n_blocks + (n_tiles % n_blocks != 0) : 1;
+}
+
+void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
+                    uint32_t tid, uint32_t n_threads)
+{
+    size_t col_bytes = tr_act_col_bytes(w->gemm->act, w->cols);
+    size_t n_tiles = n_tiles_of(m), begin, end;
+    size_t block_tiles = tiles_per_block(n_tiles, TR_NT_MAX * col_bytes);
+
+    tr_split(&begin, &end, n_groups_of(w->rows), 1, tid, n_threads);
+    for (size_t t0 = 0; t0 < n_tiles; t0 += block_tiles) {
+        size_t t1 = n_tiles - t0 < block_tiles ? n_tiles : t0 + block_tiles;
+        size_t step = t1 - t0 == 1 ? end - begin : 1; /* groups per call */
+        for (size_t g = begin; g < end; g += step) {
+            for (size_t t = t0; t < t1; t++) {
+                size_t c0 = tr_tile(t, m, n_tiles), c1 = tr_tile(t + 1, m, n_tiles);
+                multiply_tile(w, y + c0 * ldy, ldy, (const uint8_t *)acts + c0 * col_bytes,
+                              (uint32_t)(c1 - c0), g, g + step);
+            }
+        }
+    }
+}
