@@ -40,12 +40,14 @@ TRUENO_API trueno_status trueno_dtype_from_name(trueno_dtype *out, const char *n
 TRUENO_API size_t trueno_row_bytes(trueno_dtype type, size_t n);
 
 /** Decodes `n` weights from `src` (trueno_row_bytes(type, n) bytes, any alignment) into `dst[n]`.
- *  @return OK; ERR_ARGUMENT (NULL, n not a multiple of the block); ERR_UNSUPPORTED */
+ *  @return OK; ERR_ARGUMENT (NULL, no such type, n not a multiple of the block); ERR_UNSUPPORTED
+ * (the type's can_dequantize is false) */
 TRUENO_API trueno_status trueno_dequantize(float *dst, const void *src, trueno_dtype type,
                                            size_t n);
 
 /** Encodes `n` floats into `dst` (trueno_row_bytes(type, n) bytes, any alignment). Deterministic,
- * no allocation. NaN and infinities in the input give ERR_NUMERIC and leave `dst` unspecified.
+ * no allocation. NaN and infinities in the input, and numbers too large for the type (a block's
+ * scale is an f16, at most 65504), give ERR_NUMERIC and leave `dst` unspecified.
  *  @return OK; ERR_ARGUMENT; ERR_UNSUPPORTED; ERR_NUMERIC */
 TRUENO_API trueno_status trueno_quantize(void *dst, const float *src, trueno_dtype type, size_t n);
 
@@ -55,7 +57,8 @@ typedef struct trueno_quantize_options {
     uint32_t n_threads; /**< 0: trueno_cpu_count() */
     bool pure; /**< every matrix in exactly the type asked for (where its row length allows); false:
                   output and embedding of K-quants get Q6_K, as users of other tools expect */
-    bool allow_requantize; /**< accept sources that are quantised already; their error adds up */
+    bool allow_requantize; /**< encode matrices that are quantised already; their error adds up.
+                              false: one in another type than it would get is ERR_ARGUMENT */
 } trueno_quantize_options;
 
 #define TRUENO_QUANTIZE_OPTIONS_INIT                                                               \
@@ -66,7 +69,10 @@ typedef struct trueno_quantize_options {
 /** Writes `in` to `out_path` with its matrices (two dimensions, more than one row) encoded as
  * `type`; all else is copied. A row length that is no multiple of 256 falls back: Q4_K to Q5_0,
  * Q5_K to Q5_1, Q6_K to Q8_0; one that is no multiple of 32 becomes F16. Reports progress and polls
- * cancel on the context of `in`. The file appears under its name only when it is complete.
+ * cancel on the context of `in`. The file appears under its name only when it is complete; it is
+ * always one file, whatever the shards of `in`. Metadata is copied but for keys that describe the
+ * old layout; general.file_type is set to ggml's number for `type`. ERR_NUMERIC names the tensor
+ * whose weights are not finite or too large.
  *  @return OK; ERR_ARGUMENT; ERR_IO; ERR_UNSUPPORTED; ERR_NO_MEMORY; ERR_CANCELLED; ERR_NUMERIC */
 TRUENO_API trueno_status trueno_quantize_gguf(const trueno_gguf *in, const char *out_path,
                                               trueno_dtype type, const trueno_quantize_options *opt,
