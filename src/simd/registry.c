@@ -8,10 +8,20 @@
 
 /* Slowest first: the last kernel that a CPU can run is the one that it uses. */
 static const struct tr_kernel_table *const tables[] = {
-    &tr_table_quantize_ref,   &tr_table_gemm_kquant_ref, &tr_table_gemm_legacy_ref,
-    &tr_table_gemm_float_ref, &tr_table_vec_ref,         &tr_table_kv_ref,
+    &tr_table_quantize_ref,
+    &tr_table_gemm_kquant_ref,
+    &tr_table_gemm_legacy_ref,
+    &tr_table_gemm_float_ref,
+    &tr_table_vec_ref,
+    &tr_table_kv_ref,
     &tr_table_attn_ref,
 #if defined(__x86_64__)
+    &tr_table_quantize_avx2,
+    &tr_table_gemm_kquant_avx2,
+    &tr_table_gemm_legacy_avx2,
+    &tr_table_gemm_float_avx2,
+    &tr_table_gemm_kquant_avxvnni,
+    &tr_table_gemm_legacy_avxvnni,
     &tr_table_vec_avx2,
     &tr_table_vec_avx512,
     &tr_table_kv_avx2,

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/* Q4_K, Q5_K and Q6_K products in 256-bit registers, for AVX2 and AVX-VNNI: included once by the
+ * file of each. Integers are exact and the float steps are those of gemm_kquant_ref.c, so the bits
+ * are the reference's.
+ *
+ * Panels run along k; within a panel the column groups, within those the halves of 8 rows. Weights
+ * are read from memory once and from the first-level cache again. */
+#ifndef TR_GEMM_KQUANT_YMM_H
+#define TR_GEMM_KQUANT_YMM_H
+
+#include "gemm_ymm.h"
+
+/* One tile's activations from a panel and a column on; words of one section are nt apart. */
+struct panel_acts {
+    const int32_t *q;
+    const float *a;
+    const int32_t *bs, *z16;
+    size_t nt;
+};
+
+ALWAYS_INLINE struct panel_acts acts_at(const struct tr_a8_256 *v, size_t panel, size_t nt,
+                                        size_t c)
+{
+    struct panel_acts a = {v->q + 64 * panel * nt + c, v->a + panel * nt + c,
+                           v->bs + 4 * panel * nt + c, v->z16 + 16 * panel * nt + c, nt};
+    return a;
+}
+
+/* ---------------------------------------------------------- Q4_K and Q5_K */
+
+/* Scales of a panel by half. */
+struct q45k_scales {
+    __m256i sc[2][8];
+    __m256i min_pairs[2][4]; /* int16 pairs: minimums 2j and 2j + 1 */
+};
+
+ALWAYS_INLINE void put_scale(struct q45k_scales *s, int j, __m128i sc)
+{
+    s->sc[0][j] = scales_u8(sc);
+    s->sc[1][j] = scales_u8(_mm_unpackhi_epi64(sc, sc));
+}
+
+ALWAYS_INLINE void put_min_pair(struct q45k_scales *s, int j, __m128i even, __m128i odd)
+{
+    s->min_pairs[0][j] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(even, odd));
+    s->min_pairs[1][j] = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(even, odd));
+}
+
+/* From the 12 planes: six bits of the first eight, and four of the last four with two on top from
+ * the first eight. */
+ALWAYS_INLINE void unpack_q45k_scales(struct q45k_scales *s, const uint8_t *planes)
+{
+    const __m128i bits6 = _mm_set1_epi8(63), bits4 = _mm_set1_epi8(15), top = _mm_set1_epi8(0x30);
+    __m128i low[4], high[4];
+
+    for (int j = 0; j < 4; j++) {
+        __m128i a = load_16_bytes(planes + 16 * j), b = load_16_bytes(planes + 16 * (j + 4));
+        __m128i c = load_16_bytes(planes + 16 * (j + 8));
+        __m128i a2 = _mm_and_si128(_mm_srli_epi16(a, 2), top);
+        __m128i b2 = _mm_and_si128(_mm_srli_epi16(b, 2), top);
+        put_scale(s, j, _mm_and_si128(a, bits6));
+        put_scale(s, j + 4, _mm_or_si128(_mm_and_si128(c, bits4), a2));
+        low[j] = _mm_and_si128(b, bits6);
+        high[j] = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(c, 4), bits4), b2);
+    }
+    for (int j = 0; j < 2; j++) {
+        put_min_pair(s, j, low[2 * j], low[2 * j + 1]);
+        put_min_pair(s, j + 2, high[2 * j], high[2 * j + 1]);
+    }
+}
+
+/* 32 k: total[c] += sc * (quants . activations). v: vectors of the half; aq: words of the 32 k. */
+ALWAYS_INLINE void q45k_block(__m256i *total, const uint8_t *v, __m256i sc, const int32_t *aq,
+                              size_t nt, int width, bool high)
+{
+    const int steps = high ? STEPS_5 : STEPS_4;
+    __m256i bits = high ? load_bytes(v + 256) : _mm256_setzero_si256();
+    __m256i sum[MAX_WIDTH];
+
+    for (int h = 0; h < 4; h++) {
+        __m256i x = load_bytes(v + 64 * h);
+        __m256i lo = low_nibbles(x), hi = high_nibbles(x);
+        if (high) lo = _mm256_or_si256(lo, high_bits(bits, 4 - h, 0x10));
+        if (high) hi = _mm256_or_si256(hi, high_bits(bits, -h, 0x10));
+        if (2 * h % steps == 0) {
+            for (int c = 0; c < width; c++) sum[c] = _mm256_setzero_si256();
+        }
+        for (int c = 0; c < width; c++) {
+            sum[c] = add_step(sum[c], lo, _mm256_set1_epi32(aq[(size_t)h * nt + (size_t)c]));
+        }
+        for (int c = 0; c < width; c++) {
+            sum[c] = add_step(sum[c], hi, _mm256_set1_epi32(aq[(size_t)(h + 4) * nt + (size_t)c]));
+        }
+        if (2 * (h + 1) % steps) continue;
+        for (int c = 0; c < width; c++) total[c] = add_scaled(total[c], sum[c], sc);
+    }
+}
+
+/* One half of a panel and `width` columns. */
+ALWAYS_INLINE void q45k_half(__m256 (*y)[2], const uint8_t *panel, const struct q45k_scales *s,
+                             size_t half, const struct panel_acts *a, int width, bool high)
+{
+    const size_t block_bytes = high ? 320 : 256;
+    __m256i total[MAX_WIDTH];
+
+    for (int c = 0; c < width; c++) total[c] = _mm256_setzero_si256();
+    for (size_t j = 0; j < 8; j++) {
+        q45k_block(total, panel + 256 + 32 * half + block_bytes * j, s->sc[half][j],
+                   a->q + 8 * j * a->nt, a->nt, width, high);
+    }
+    __m256 d = load_halves(panel + 16 * half), dmin = load_halves(panel + 32 + 16 * half);
+    for (int c = 0; c < width; c++) {
+        __m256i mins = _mm256_setzero_si256();
+        for (size_t j = 0; j < 4; j++) {
+            __m256i sums = _mm256_set1_epi32(a->bs[j * a->nt + (size_t)c]);
+            mins = _mm256_add_epi32(mins, _mm256_madd_epi16(s->min_pairs[half][j], sums));
+        }
+        __m256 v = _mm256_mul_ps(d, _mm256_cvtepi32_ps(total[c]));
+        v = _mm256_fnmadd_ps(dmin, _mm256_cvtepi32_ps(mins), v);
+        y[c][half] = _mm256_fmadd_ps(_mm256_set1_ps(a->a[c]), v, y[c][half]);
+    }
+}
+
+ALWAYS_INLINE void q45k_columns(__m256 (*y)[2], const uint8_t *panel, const struct q45k_scales *s,
+                                const struct panel_acts *a, int width, bool high)
+{
+    for (size_t half = 0; half < 2; half++) q45k_half(y, panel, s, half, a, width, high);
+}
+
+ALWAYS_INLINE void gemm_q45k(float *out, size_t ldo, const uint8_t *w, size_t n_groups,
+                             const void *act, size_t k, uint32_t nt, bool high)
+{
+    const size_t panel_bytes = high ? 2816 : 2304;
+    struct tr_a8_256 v = tr_a8_256_view(act, k, nt);
+    struct widths cut = cut_columns(nt, MAX_WIDTH);
+    struct tile_sums sums;
+    struct q45k_scales s;
+
+    for (size_t g = 0; g < n_groups; g++) {
+        zero_sums(&sums, nt);
+        for (size_t p = 0; p < k / 256; p++, w += panel_bytes) {
+            unpack_q45k_scales(&s, w + 64);
+            for (size_t i = 0; i < cut.n; i++) {
+                __m256(*y)[2] = sums.y + cut.first[i];
+                struct panel_acts a = acts_at(&v, p, nt, cut.first[i]);
+                switch (cut.first[i + 1] - cut.first[i]) {
+                case 1: q45k_columns(y, w, &s, &a, 1, high); break;
+                case 2: q45k_columns(y, w, &s, &a, 2, high); break;
+                case 3: q45k_columns(y, w, &s, &a, 3, high); break;
+                default: q45k_columns(y, w, &s, &a, 4, high); break;
+                }
+            }
+        }
+        store_sums(out + TR_ROWS * g, ldo, &sums, nt);
+    }
+}
+
+static void gemm_q4_k(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
+                      size_t k, uint32_t nt)
+{
+    gemm_q45k(out, ldo, w, n_groups, act, k, nt, false);
+}
+
+static void gemm_q5_k(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
+                      size_t k, uint32_t nt)
+{
+    gemm_q45k(out, ldo, w, n_groups, act, k, nt, true);
+}
+
+/* ------------------------------------------------------------------- Q6_K */
+
+struct q6k_scales {
+    __m256i sc[2][16];
+    __m256i pairs[2][8]; /* int16 pairs: scales 2j and 2j + 1; for the bias */
+};
+
+ALWAYS_INLINE void unpack_q6k_scales(struct q6k_scales *s, const uint8_t *planes)
+{
+    for (int j = 0; j < 8; j++) {
+        __m128i even = load_16_bytes(planes + 32 * j), odd = load_16_bytes(planes + 32 * j + 16);
+        s->sc[0][2 * j] = scales_i8(even);
+        s->sc[0][2 * j + 1] = scales_i8(odd);
+        s->sc[1][2 * j] = scales_i8(_mm_unpackhi_epi64(even, even));
+        s->sc[1][2 * j + 1] = scales_i8(_mm_unpackhi_epi64(odd, odd));
+        if (SUM_HOLDS_BIAS) continue;
+        s->pairs[0][j] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(even, odd));
+        s->pairs[1][j] = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(even, odd));
+    }
+}
+
+/* 16 k: total[c] += sc * (quants . activations), with the bias if a sum can hold it. upper: steps
+ * 4..7. */
+ALWAYS_INLINE void q6k_block(__m256i *total, const uint8_t *v, __m256i sc, const int32_t *aq,
+                             const int32_t *z16, size_t nt, int width, bool upper)
+{
+    __m256i bits = load_bytes(v + 256 + (upper ? 64 : 0));
+    __m256i sum[MAX_WIDTH];
+
+    for (int h = 0; h < 4; h++) {
+        __m256i x = load_bytes(v + 64 * h);
+        x = upper ? high_nibbles(x) : low_nibbles(x);
+        x = _mm256_or_si256(x, high_bits(bits, 4 - 2 * h, 0x30));
+        if (h % STEPS_6 == 0) {
+            for (int c = 0; c < width; c++) {
+                sum[c] = SUM_HOLDS_BIAS ? _mm256_set1_epi32(z16[c]) : _mm256_setzero_si256();
+            }
+        }
+        for (int c = 0; c < width; c++) {
+            sum[c] = add_step(sum[c], x, _mm256_set1_epi32(aq[(size_t)h * nt + (size_t)c]));
+        }
+        if ((h + 1) % STEPS_6) continue;
+        for (int c = 0; c < width; c++) total[c] = add_scaled(total[c], sum[c], sc);
+    }
+}
+
+/* The negative sums of 16 activations as int16 pairs 2j, 2j + 1: z16 / 32. */
+ALWAYS_INLINE void q6k_sum_pairs(int32_t (*pairs)[MAX_WIDTH], const struct panel_acts *a, int width)
+{
+    for (size_t j = 0; j < 8; j++) {
+        const int32_t *z = a->z16 + 2 * j * a->nt;
+        for (int c = 0; c < width; c++) {
+            uint32_t even = (uint32_t)z[c] >> 5 & 0xffffU;
+            uint32_t odd = (uint32_t)z[a->nt + (size_t)c] << 11;
+            pairs[j][c] = (int32_t)(even | odd);
+        }
+    }
+}
+
+/* total += 32 * sum over b of sc_b * (negative sum of 16 activations) */
+ALWAYS_INLINE void q6k_add_bias(__m256i *total, const __m256i *scales, int32_t (*pairs)[MAX_WIDTH],
+                                int width)
+{
+    for (int c = 0; c < width; c++) {
+        __m256i bias = _mm256_setzero_si256();
+        for (int j = 0; j < 8; j++) {
+            __m256i product = _mm256_madd_epi16(scales[j], _mm256_set1_epi32(pairs[j][c]));
+            bias = _mm256_add_epi32(bias, product);
+        }
+        total[c] = _mm256_add_epi32(total[c], _mm256_slli_epi32(bias, 5));
+    }
+}
+
+ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q6k_scales *s,
+                            __m256 d, size_t half, const struct panel_acts *a,
+                            int32_t (*pairs)[MAX_WIDTH], int width)
+{
+    const size_t nt = a->nt;
+    __m256i total[MAX_WIDTH];
+
+    for (int c = 0; c < width; c++) total[c] = _mm256_setzero_si256();
+    for (size_t j = 0; j < 8; j++) {
+        const uint8_t *v = panel + 256 + 32 * half + 384 * j;
+        const int32_t *aq = a->q + 8 * j * nt, *z16 = a->z16 + 2 * j * nt;
+        q6k_block(total, v, s->sc[half][2 * j], aq, z16, nt, width, false);
+        q6k_block(total, v, s->sc[half][2 * j + 1], aq + 4 * nt, z16 + nt, nt, width, true);
+    }
+    if (!SUM_HOLDS_BIAS) q6k_add_bias(total, s->pairs[half], pairs, width);
+    for (int c = 0; c < width; c++) {
+        __m256 v = _mm256_mul_ps(d, _mm256_cvtepi32_ps(total[c]));
+        y[c][half] = _mm256_fmadd_ps(_mm256_set1_ps(a->a[c]), v, y[c][half]);
+    }
+}
+
+/* d: f16 of the panel's rows. */
+ALWAYS_INLINE void q6k_columns(__m256 (*y)[2], const uint8_t *panel, const struct q6k_scales *s,
+                               const uint8_t *d, const struct panel_acts *a, int width)
+{
+    int32_t pairs[8][MAX_WIDTH];
+    if (!SUM_HOLDS_BIAS) q6k_sum_pairs(pairs, a, width);
+    for (size_t half = 0; half < 2; half++) {
+        q6k_half(y, panel, s, load_halves(d + 16 * half), half, a, pairs, width);
+    }
+}
+
+static void gemm_q6_k(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
+                      size_t k, uint32_t nt)
+{
+    const size_t n_panels = k / 256;
+    struct tr_a8_256 v = tr_a8_256_view(act, k, nt);
+    struct widths cut = cut_columns(nt, MAX_WIDTH);
+    const uint8_t *panel = w;
+    struct tile_sums sums;
+    struct q6k_scales s;
+
+    for (size_t g = 0; g < n_groups; g++) {
+        const uint8_t *d = panel;
+        panel += tr_x16_scale_bytes(n_panels);
+        zero_sums(&sums, nt);
+        for (size_t p = 0; p < n_panels; p++, panel += 3328, d += 32) {
+            unpack_q6k_scales(&s, panel);
+            for (size_t i = 0; i < cut.n; i++) {
+                __m256(*y)[2] = sums.y + cut.first[i];
+                struct panel_acts a = acts_at(&v, p, nt, cut.first[i]);
+                switch (cut.first[i + 1] - cut.first[i]) {
+                case 1: q6k_columns(y, panel, &s, d, &a, 1); break;
+                case 2: q6k_columns(y, panel, &s, d, &a, 2); break;
+                case 3: q6k_columns(y, panel, &s, d, &a, 3); break;
+                default: q6k_columns(y, panel, &s, d, &a, 4); break;
+                }
+            }
+        }
+        store_sums(out + TR_ROWS * g, ldo, &sums, nt);
+    }
+}
+
+#endif
