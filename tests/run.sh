@@ -1,0 +1,343 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The one test command: installs what is missing (Debian, Ubuntu), builds, and runs every test that
+# this machine can run. One line per step; what was skipped says why; full logs are in
+# build/test-logs. The last line is "N passed, N failed, N skipped"; the exit status is 1 if anything
+# failed. Safe to repeat: a second run builds only what changed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+# ------------------------------------------------------------------ what there is
+
+# Debian packages: without the first ones nothing works, without the others steps are skipped.
+NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev libcmocka-dev'
+WANTED='python3 python3-venv clang clang-format doxygen'
+# Python packages of the comparisons with other implementations, in a venv under build/.
+ORACLES='numpy==2.2.6 gguf==0.17.1'
+ORACLE_LLAMA='llama-cpp-python==0.3.16' # compiled from source: minutes the first time
+# Suites that are not ctest programs: run if they are there, in this order. They exit with 0 (all
+# well), 77 (skipped; the last line says why) or something else, and may end with a line
+# "N passed, N failed, N skipped".
+SUITES='tests/compare_ggml.py tests/compare_gguf.py tests/compare_tokenizer.py
+tests/compare_llama.sh'
+# Tests in which threads meet: the ones for ThreadSanitizer.
+TSAN_TESTS='test_thread test_mem test_ctx test_matmul test_matrix test_session'
+# Too slow under AddressSanitizer for what they find there (a ctest regular expression).
+ASAN_EXCLUDE='^check/'
+CLANG_FORMAT_VERSION=14 # others lay out some lines differently
+
+LOGS=build/test-logs
+JOBS=${JOBS:-$(nproc 2>/dev/null || echo 2)}
+PIP_SECONDS=${PIP_SECONDS:-900}
+
+usage() {
+    cat <<END
+usage: sh tests/run.sh [--quick] [--no-install] [--help]
+  --quick       release build and its tests only
+  --no-install  use what is there: no apt-get, no pip
+Environment: JOBS (jobs at once; all CPUs), TRUENO_TEST_DATA (folder of test data; ../shared/data if
+it is there), TRUENO_TEST_PYTHON (interpreter that has the oracles; a venv in build/ is made
+otherwise), PIP_SECONDS (time limit of its packages; 900).
+END
+}
+
+quick=no
+install=yes
+for arg in "$@"; do
+    case $arg in
+    --quick) quick=yes ;;
+    --no-install) install=no ;;
+    --help | -h) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+done
+
+# ------------------------------------------------------------- steps and counting
+
+passed=0
+failed=0
+skipped=0
+mkdir -p "$LOGS"
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# begin NAME: sets step_name, log, step_start
+begin() {
+    step_name=$1
+    log=$LOGS/$(echo "$1" | tr -c 'A-Za-z0-9\n' '-').log
+    step_start=$(date +%s)
+    [ -t 1 ] && printf '[ .. ] %s\r' "$step_name"
+    return 0
+}
+
+# finish RC PASSED FAILED SKIPPED: prints the line of the step and adds up
+finish() {
+    seconds=$(($(date +%s) - step_start))
+    passed=$((passed + $2))
+    failed=$((failed + $3))
+    skipped=$((skipped + $4))
+    detail=
+    [ $(($2 + $3 + $4)) -gt 1 ] && detail=": $2 passed, $3 failed, $4 skipped"
+    if [ "$1" -eq 0 ]; then
+        printf '[ ok ] %s%s (%s s)\n' "$step_name" "$detail" "$seconds"
+    else
+        printf '[FAIL] %s%s (%s s), %s\n' "$step_name" "$detail" "$seconds" "$log"
+    fi
+}
+
+skip() {
+    printf '[skip] %s: %s\n' "$1" "$2"
+    skipped=$((skipped + 1))
+}
+
+# "P F S" of the last line "P passed, F failed, S skipped" of a log, if it has one
+own_counts() {
+    sed -n 's/^ *\([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed, \([0-9][0-9]*\) skipped$/\1 \2 \3/p' \
+        "$1" | tail -n 1
+}
+
+# step NAME COMMAND...: runs it with its output in the log; counts as one, or as what it counted
+step() {
+    begin "$1"
+    shift
+    "$@" >"$log" 2>&1
+    rc=$?
+    if [ $rc -eq 77 ]; then
+        skip "$step_name" "$(tail -n 1 "$log")"
+        return 0
+    fi
+    counts=$(own_counts "$log")
+    if [ -z "$counts" ]; then
+        counts='0 1 0'
+        [ $rc -eq 0 ] && counts='1 0 0'
+    elif [ $rc -ne 0 ]; then # failed in another way than by its own count
+        counts=$(echo "$counts" | awk '{ print $1, ($2 ? $2 : 1), $3 }')
+    fi
+    # shellcheck disable=SC2086
+    finish $rc $counts
+    [ $rc -eq 0 ] || tail -n 30 "$log" | sed 's/^/       | /'
+    return $rc
+}
+
+# "P F S" of a log of ctest -V. Programs with cmocka, or with a summary line of their own, count by
+# their cases; others as one. A program that failed without a failed case (a crash) adds one.
+ctest_counts() {
+    awk '
+    function number(text) { match(text, /[0-9]+/); return substr(text, RSTART, RLENGTH) + 0 }
+    /^[0-9]+: / {
+        id = $1 + 0; rest = substr($0, index($0, ": ") + 2)
+        if (rest ~ /^\[  PASSED  \] [0-9]+ test/) { p[id] += number(rest); own[id] = 1 }
+        if (rest ~ /^\[  FAILED  \] [0-9]+ test/) { f[id] += number(rest); own[id] = 1 }
+        if (rest ~ /^\[  SKIPPED \] [0-9]+ test/) { s[id] += number(rest); own[id] = 1 }
+        if (rest ~ /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/) {
+            split(rest, n, /[^0-9]+/); p[id] = n[1]; f[id] = n[2]; s[id] = n[3]; own[id] = 1
+        }
+    }
+    /^ *[0-9]+\/[0-9]+ Test +#[0-9]+: / {
+        match($0, /#[0-9]+/); id = substr($0, RSTART + 1, RLENGTH - 1) + 0
+        good = ($0 ~ / Passed +[0-9.]+ sec/); skip = ($0 ~ /\*\*\*Skipped/)
+        if (skip) S++
+        else if (!own[id]) { if (good) P++; else F++ }
+        else { P += p[id]; F += f[id]; S += s[id]; if (!good && !f[id]) F++ }
+        any = 1
+    }
+    END { if (!any) F = 1; print P + 0, F + 0, S + 0 }' "$1"
+}
+
+# run_ctest NAME BUILD_DIR [ctest arguments]
+run_ctest() {
+    begin "$1"
+    dir=$2
+    shift 2
+    $wrap ctest --test-dir "$dir" -j "$JOBS" -V "$@" >"$log" 2>&1
+    rc=$?
+    counts=$(ctest_counts "$log")
+    case $counts in
+    *' 0 '*) ;;
+    *) rc=1 ;;
+    esac
+    # shellcheck disable=SC2086
+    finish $rc $counts
+    sed -n 's/^[0-9]*: \[  SKIPPED \] \([A-Za-z_].*\)/       skipped: \1/p' "$log" | sort -u
+    [ $rc -eq 0 ] || grep -E '\*\*\*[A-Z]|\[  (FAILED|ERROR|  LINE) |^[0-9]+: .*(ERROR: |runtime error|WARNING: Thread)' \
+        "$log" | head -n 40 | sed 's/^/       | /'
+    return $rc
+}
+
+# --------------------------------------------------------------------- packages
+
+# What dpkg does not know as installed, of the packages named
+missing_packages() {
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}\n' "$package" 2>/dev/null | grep -q '^install ok' ||
+            printf '%s ' "$package"
+    done
+}
+
+install_packages() {
+    [ $install = yes ] && have apt-get && have dpkg-query || return 0
+    # shellcheck disable=SC2086
+    needed=$(missing_packages $NEEDED)
+    wanted=
+    # shellcheck disable=SC2086
+    [ $quick = no ] && wanted=$(missing_packages $WANTED)
+    [ -n "$needed$wanted" ] || return 0
+    sudo=
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo='sudo -n'
+        if ! $sudo true 2>/dev/null; then
+            [ -z "$needed" ] || skip "packages" "not root and no sudo; missing: $needed"
+            return 0
+        fi
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086
+    step "apt-get update" $sudo apt-get update -q
+    # shellcheck disable=SC2086
+    [ -z "$needed" ] || step "install $needed" $sudo apt-get install -qy --no-install-recommends $needed
+    for package in $wanted; do # one by one: a release may lack some
+        begin "install $package"
+        if $sudo apt-get install -qy --no-install-recommends "$package" >"$log" 2>&1; then
+            finish 0 0 0 0
+        else
+            skip "install $package" "$(tail -n 1 "$log")"
+        fi
+    done
+}
+
+# Makes build/venv with the oracles and puts it in front of PATH. Without it suites skip themselves.
+prepare_python() {
+    if [ -n "${TRUENO_TEST_PYTHON:-}" ]; then
+        PATH=$(dirname "$TRUENO_TEST_PYTHON"):$PATH
+        return 0
+    fi
+    venv=build/venv
+    if [ $install = yes ] && have python3 && [ ! -e $venv/complete ]; then
+        step "python oracles" sh -c "
+            (test -x $venv/bin/pip || python3 -m venv $venv) && $venv/bin/pip install -q $ORACLES ||
+            { echo 'python3 -m venv or pip failed'; exit 77; }"
+        if [ -x $venv/bin/pip ]; then
+            step "python oracle $ORACLE_LLAMA" sh -c "
+                CMAKE_ARGS='-DLLAVA_BUILD=OFF' CMAKE_BUILD_PARALLEL_LEVEL=$JOBS \
+                    timeout $PIP_SECONDS $venv/bin/pip install -q '$ORACLE_LLAMA' &&
+                touch $venv/complete || { echo 'pip failed or took too long'; exit 77; }"
+        fi
+    fi
+    [ -x $venv/bin/python3 ] && PATH=$PWD/$venv/bin:$PATH
+    return 0
+}
+
+# ------------------------------------------------------------------------ steps
+
+release_build() {
+    cmake --preset release -DTRUENO_WERROR=ON && cmake --build build/release -j "$JOBS"
+}
+
+clang_build() {
+    have clang || { echo "clang is not installed"; return 77; }
+    cmake -S . -B build/clang -G Ninja -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Release \
+        -DTRUENO_WERROR=ON -DTRUENO_BUILD_TESTS=OFF && cmake --build build/clang -j "$JOBS"
+}
+
+asan_build() {
+    cmake --preset asan -DTRUENO_BUILD_PROGRAMS=OFF && cmake --build build/asan -j "$JOBS"
+}
+
+# The tests of TSAN_TESTS that the tree has
+tsan_tests() {
+    for test in $TSAN_TESTS; do
+        for file in tests/*/"$test.c"; do
+            [ -e "$file" ] && echo "$test"
+        done
+    done
+}
+
+tsan_build() {
+    # shellcheck disable=SC2046
+    cmake --preset tsan -DTRUENO_BUILD_PROGRAMS=OFF &&
+        cmake --build build/tsan -j "$JOBS" --target $(tsan_tests)
+}
+
+# ThreadSanitizer wants memory laid out in a way that newer kernels give only without randomisation.
+tsan_run() {
+    wrap=
+    setarch "$(uname -m)" -R true 2>/dev/null && wrap="setarch $(uname -m) -R"
+    if $wrap build/tsan/bin/test_ctx 2>&1 | grep -q 'unexpected memory mapping'; then
+        skip "tests under ThreadSanitizer" "it does not run on this kernel"
+    else
+        run_ctest "tests under ThreadSanitizer" build/tsan -R "/($(tsan_tests | tr '\n' '|')none)\$"
+    fi
+    wrap=
+}
+
+docs() {
+    have doxygen || { echo "doxygen is not installed"; return 77; }
+    mkdir -p build && doxygen docs/Doxyfile
+}
+
+format() {
+    tool=
+    for name in "clang-format-$CLANG_FORMAT_VERSION" clang-format; do
+        have "$name" && "$name" --version | grep -q "version $CLANG_FORMAT_VERSION\." && tool=$name
+    done
+    [ -n "$tool" ] || { echo "needs clang-format $CLANG_FORMAT_VERSION"; return 77; }
+    find include src tests examples bench \( -name '*.c' -o -name '*.h' -o -name '*.cpp' \) \
+        -exec "$tool" --dry-run --Werror {} +
+}
+
+suite() {
+    case $1 in
+    *.py)
+        have python3 || { echo "python3 is not installed"; return 77; }
+        python3 "$1"
+        ;;
+    *) sh "$1" build/release ;;
+    esac
+}
+
+# ------------------------------------------------------------------------- main
+
+wrap=
+export ASAN_OPTIONS="${ASAN_OPTIONS:-allocator_may_return_null=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1}"
+if [ -z "${TRUENO_TEST_DATA:-}" ] && [ -d ../shared/data ]; then
+    TRUENO_TEST_DATA=$(cd ../shared/data && pwd)
+    export TRUENO_TEST_DATA
+fi
+
+install_packages
+for tool in cc cmake ninja pkg-config; do
+    have $tool || { echo "$tool is not installed; needed are: $NEEDED"; exit 1; }
+done
+
+if step "release build, gcc, warnings are errors" release_build; then
+    run_ctest "tests" build/release
+    release=yes
+else
+    release=no
+fi
+
+if [ $quick = no ]; then
+    step "clang build, warnings are errors" clang_build
+    step "format" format
+    step "documentation" docs
+    if [ $release = yes ]; then
+        step "symbols" sh tests/symbols.sh build/release
+        step "installed package" sh tests/install/consumers.sh build/release
+    fi
+    step "build for AddressSanitizer, UBSan" asan_build &&
+        run_ctest "tests under AddressSanitizer, UBSan" build/asan -E "$ASAN_EXCLUDE"
+    step "build for ThreadSanitizer" tsan_build && tsan_run
+    if [ $release = yes ]; then
+        prepare_python
+        for file in $SUITES; do
+            [ -e "$file" ] && step "$file" suite "$file"
+        done
+    fi
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
