@@ -107,12 +107,12 @@ static bool slot_intact(struct check *t, const struct check_slot *s)
     size_t before = canaries_before(s), after = canaries_after(s);
     for (size_t i = 1; i <= before; i++) {
         if (s->data[-(ptrdiff_t)i] == CANARY) continue;
-        check_fail(t, "wrote %zu bytes before the start of '%s'", i, s->name);
+        check_fail(t, "wrote %zu bytes before '%s'", i, s->name);
         return false;
     }
     for (size_t i = 0; i < after; i++) {
         if (s->data[s->size + i] == CANARY) continue;
-        check_fail(t, "wrote %zu bytes past the end of '%s' (%zu bytes)", i, s->name, s->size);
+        check_fail(t, "wrote byte %zu of '%s', which has %zu bytes", s->size + i, s->name, s->size);
         return false;
     }
     return true;
@@ -167,7 +167,10 @@ static void describe_fault(const struct check *t, const uint8_t *p, char *text, 
         }
         return;
     }
-    snprintf(text, n, "address %p", (const void *)p);
+    if (p)
+        snprintf(text, n, "address %p", (const void *)p);
+    else
+        snprintf(text, n, "address 0 or a misaligned operand");
 }
 
 /* Rounding mode, FTZ and DAZ. */
