@@ -3,10 +3,13 @@
 """Compares our weight formats with ggml's, through both shared libraries.
 
     python3 tests/compare_ggml.py [build/release/lib/libtrueno.so] [--gguf FILE] [--weights N]
+    python3 tests/compare_ggml.py --golden tests/quant/golden_blocks.h
 
 Decoding must give the same bits on random bytes; encoding must have an RMSE of at most 1.02 times
-ggml's on every distribution. ggml comes with the Python package llama_cpp_python. Exit status: 0
-all well, 1 a difference, 2 wrong arguments, 77 something needed is not installed.
+ggml's on every distribution. --golden writes what ggml says as a C table (clang-format it), with
+which the unit tests do the same where ggml is absent. ggml comes with the Python package
+llama_cpp_python. Exit status: 0 all well, 1 a difference, 2 wrong arguments, 77 something needed is
+not installed.
 """
 import argparse
 import ctypes
@@ -200,9 +203,89 @@ def real_weights(path, n):
     skip(f"no matrix of a plain type in {path}")
 
 
+# ------------------------------------------------------------ golden figures
+# The generators are those of tests/quant/quant_test.h.
+
+GOLDEN_BLOCKS = 512     # of which only a hash is kept
+GOLDEN_WEIGHTS = 32768  # of each distribution
+DISTRIBUTIONS = ("cosine", "bell", "uniform", "heavy")
+MASK = (1 << 64) - 1
+
+
+def splitmix(seed):
+    while True:
+        seed = (seed + 0x9e3779b97f4a7c15) & MASK
+        z = (seed ^ seed >> 30) * 0xbf58476d1ce4e5b9 & MASK
+        z = (z ^ z >> 27) * 0x94d049bb133111eb & MASK
+        yield z ^ z >> 31
+
+
+def golden_weights(kind):
+    numbers = splitmix(DISTRIBUTIONS.index(kind) + 1)
+    i24 = lambda: (next(numbers) >> 40) - (1 << 23)
+    if kind == "cosine":
+        return np.float32(0.1 + 2 * np.cos(np.arange(GOLDEN_WEIGHTS)))
+    each = 4 if kind == "bell" else 1
+    x = np.float32([sum(i24() for _ in range(each)) for _ in range(GOLDEN_WEIGHTS)])
+    x = x * np.float32(2.0 ** -23)
+    return x * x * x if kind == "heavy" else x
+
+
+def golden_bytes(name, n_blocks):
+    """Random bytes whose f16 fields are below 2 in magnitude: no NaN anywhere."""
+    number, block, block_bytes, fields = FORMATS[name]
+    numbers = splitmix(number)
+    data = np.array([next(numbers) >> 56 for _ in range(n_blocks * block_bytes)], np.uint8)
+    data = data.reshape(n_blocks, block_bytes)
+    for at in fields or ([0] if name == "F16" else []):
+        data[:, at + 1] &= 0xbf
+    if name == "BF16":
+        data[:, 1] &= 0xbf
+    return data.reshape(-1)
+
+
+def fnv1a(words):
+    value = 0xcbf29ce484222325
+    for word in words:
+        value = (value ^ int(word)) * 0x100000001b3 & MASK
+    return value
+
+
+def write_golden(ggml, path):
+    pair = Pair(None, ggml)
+    lines = ["/* SPDX-License-Identifier: MIT */",
+             "/* What ggml decodes and how well it encodes, written by tests/compare_ggml.py --golden.",
+             " * Blocks and weights come from the generators in quant_test.h. */", ""]
+    for name in FORMATS:
+        n = max(FORMATS[name][1], 16)
+        bits = pair.ggml_decode(name, golden_bytes(name, n // FORMATS[name][1]), n).view(np.uint32)
+        lines.append(f"static const uint32_t golden_{name.lower()}[{n}] = {{")
+        for row in bits.reshape(-1, 8):
+            lines.append("    " + ", ".join(f"0x{b:08x}" for b in row) + ",")
+        lines += ["};", ""]
+    lines += ["/* `hash`: FNV-1a, by words, over the bits of GOLDEN_BLOCKS blocks. `rmse`: of each",
+              " * distribution of quant_test.h, seed 1 + its number; 0 where ggml was not asked. */",
+              "enum { GOLDEN_BLOCKS = %d, GOLDEN_WEIGHTS = %d };" % (GOLDEN_BLOCKS, GOLDEN_WEIGHTS),
+              "struct golden {", "    trueno_dtype type;", "    size_t n; /* weights in bits */",
+              "    const uint32_t *bits;", "    uint64_t hash;", "    double rmse[DISTRIBUTIONS];",
+              "};", "", "static const struct golden goldens[] = {"]
+    sets = [golden_weights(kind) for kind in DISTRIBUTIONS]
+    for name in FORMATS:
+        n = GOLDEN_BLOCKS * FORMATS[name][1]
+        decoded = pair.ggml_decode(name, golden_bytes(name, GOLDEN_BLOCKS), n)
+        errors = [rmse(x, pair.ggml_decode(name, pair.ggml_encode(name, x), x.size))
+                  if name in ENCODED else 0 for x in sets]
+        lines.append(f"    {{TRUENO_TYPE_{name}, {max(FORMATS[name][1], 16)}, "
+                     f"golden_{name.lower()}, 0x{fnv1a(decoded.view(np.uint32)):016x},")
+        lines.append("     {" + ", ".join(f"{e:.6e}" for e in errors) + "}},")
+    lines += ["};", ""]
+    pathlib.Path(path).write_text("\n".join(lines))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", nargs="?", default="build/release/lib/libtrueno.so")
+    parser.add_argument("--golden", metavar="FILE", help="write ggml's figures and stop")
     parser.add_argument("--gguf", help="take real weights from this file, too")
     parser.add_argument("--weights", type=int, default=262144, help="per format [262144]")
     parser.add_argument("--seed", type=int, default=1)
@@ -210,6 +293,9 @@ def main():
     if args.weights < 256 or args.weights % 256:
         parser.error("--weights must be a positive multiple of 256")
 
+    if args.golden:
+        write_golden(load_ggml(), args.golden)
+        return 0
     pair = Pair(load_ours(args.library), load_ggml())
     rng = np.random.default_rng(args.seed)
     failures = check_decode(pair, rng, args.weights)

@@ -25,4 +25,15 @@ static inline bool tr_store_f16(uint16_t *out, float value)
     return (*out & 0x7c00U) != 0x7c00U;
 }
 
+/* The f16 for a scale, which integers multiply. Where f16 has few bits left (below 2^-14) it is
+ * rounded away from zero: a scale that is too small cuts off the largest weights, down to all of
+ * them when it vanishes, and one that is too large only coarsens the steps. */
+static inline bool tr_store_scale(uint16_t *out, float value)
+{
+    float magnitude = value < 0.0F ? -value : value;
+    if (!tr_store_f16(out, value)) return false;
+    if (magnitude < 0x1p-14F && tr_f16_to_f32(*out & 0x7fffU) < magnitude) (*out)++;
+    return true;
+}
+
 #endif

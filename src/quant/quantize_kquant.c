@@ -29,7 +29,7 @@ static bool store_scales(uint8_t out[8], uint16_t *unit, const float values[8], 
 {
     float max = 0.0F;
     for (int j = 0; j < 8; j++) max = values[j] > max ? values[j] : max;
-    if (!tr_store_f16(unit, max / 63.0F * factor)) return false;
+    if (!tr_store_scale(unit, max / 63.0F * factor)) return false;
 
     float step = tr_f16_to_f32(*unit) / factor;
     float inverse = step > 0.0F ? 1.0F / step : 0.0F;
@@ -157,7 +157,7 @@ static bool store_signed_scales(int8_t out[16], uint16_t *unit, const float valu
 {
     float peak = 0.0F;
     for (int b = 0; b < 16; b++) peak = fabsf(values[b]) > fabsf(peak) ? values[b] : peak;
-    if (!tr_store_f16(unit, peak / -128.0F * factor)) return false;
+    if (!tr_store_scale(unit, peak / -128.0F * factor)) return false;
 
     float step = tr_f16_to_f32(*unit) / factor;
     float inverse = step != 0.0F ? 1.0F / step : 0.0F;

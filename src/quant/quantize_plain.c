@@ -64,7 +64,7 @@ static bool search_symmetric(struct plain_block *b, const float *x, int zero)
     float factor = tr_normalise(unit, x, TR_QK);
     if (factor > 0.0F) scale = tr_search_symmetric(unit, equal_weights, TR_QK, zero);
     b->m = 0;
-    if (!tr_store_f16(&b->d, scale * factor)) return false;
+    if (!tr_store_scale(&b->d, scale * factor)) return false;
     round_block(b, x, zero, 2 * zero - 1);
     return true;
 }
@@ -76,7 +76,7 @@ static bool search_affine(struct plain_block *b, const float *x, int q_max)
     float scale = 0.0F, min = 0.0F;
     float factor = tr_normalise(unit, x, TR_QK);
     if (factor > 0.0F) tr_search_affine(&scale, &min, unit, equal_weights, TR_QK, &how);
-    if (!tr_store_f16(&b->d, scale * factor) || !tr_store_f16(&b->m, min * factor)) return false;
+    if (!tr_store_scale(&b->d, scale * factor) || !tr_store_f16(&b->m, min * factor)) return false;
     round_block(b, x, 0, q_max);
     return true;
 }
@@ -156,7 +156,7 @@ bool tr_encode_q8_0(void *dst, const float *src, size_t n)
             max = magnitude > max ? magnitude : max;
         }
         uint16_t half;
-        if (!tr_store_f16(&half, max / 127.0F)) return false;
+        if (!tr_store_scale(&half, max / 127.0F)) return false;
         float d = tr_f16_to_f32(half);
         float inverse = d != 0.0F ? 1.0F / d : 0.0F;
         out->d = half;
