@@ -112,6 +112,11 @@ void tr_free(trueno_ctx *ctx, void *ptr)
     raw_free(ctx, h);
 }
 
+uint64_t tr_alloc_bytes(size_t size_bytes)
+{
+    return (uint64_t)size_bytes + sizeof(struct header);
+}
+
 char *tr_strndup(trueno_ctx *ctx, const char *data, size_t len)
 {
     if (len == SIZE_MAX) return NULL;

@@ -12,6 +12,9 @@ void *tr_calloc(trueno_ctx *ctx, size_t n,
 void *tr_realloc(trueno_ctx *ctx, void *ptr, size_t size_bytes);
 void tr_free(trueno_ctx *ctx, void *ptr); /* NULL is fine */
 
+/* What tr_alloc(size) adds to the context's counter, for plans. */
+uint64_t tr_alloc_bytes(size_t size_bytes);
+
 /* A copy of `len` bytes with a NUL after them. */
 char *tr_strndup(trueno_ctx *ctx, const char *data, size_t len);
 

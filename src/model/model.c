@@ -12,8 +12,8 @@
 /* Everything a model holds: counted here, planned here. */
 static uint64_t model_bytes(const trueno_model *m, uint64_t arena_bytes)
 {
-    return sizeof *m + m->hp.n_layer * (sizeof *m->layers + sizeof *m->hp.layers) +
-           tr_big_bytes((size_t)arena_bytes);
+    return tr_alloc_bytes(sizeof *m) + tr_alloc_bytes(m->hp.n_layer * sizeof *m->layers) +
+           tr_alloc_bytes(m->hp.n_layer * sizeof *m->hp.layers) + tr_big_bytes((size_t)arena_bytes);
 }
 
 /* A model without weights: hyper-parameters read, tensors found, sizes known. */

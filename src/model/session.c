@@ -130,8 +130,8 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
 /* What a session holds besides its arena. */
 static uint64_t fixed_bytes(const trueno_model *m, const struct tr_session_shape *shape)
 {
-    return sizeof(trueno_session) + 2 * (uint64_t)m->hp.n_layer * sizeof(uint8_t *) +
-           tr_pool_bytes(shape->n_threads);
+    return tr_alloc_bytes(sizeof(trueno_session)) +
+           2 * tr_alloc_bytes(m->hp.n_layer * sizeof(uint8_t *)) + tr_pool_bytes(shape->n_threads);
 }
 
 trueno_status tr_session_estimate(trueno_estimate *out, const trueno_model *m,

@@ -47,12 +47,46 @@ static double *layer(const trueno_gguf *g, uint32_t l, const char *part)
     return tensor(g, name);
 }
 
-static void multiply(double *y, const double *w, const double *x, size_t rows, size_t cols)
+/* Elements that share an activation scale for weights of this type; 0: activations stay as they
+ * are. */
+static size_t act_group(trueno_dtype type)
 {
+    switch (type) {
+    case TRUENO_TYPE_F32:
+    case TRUENO_TYPE_F16:
+    case TRUENO_TYPE_BF16: return 0;
+    case TRUENO_TYPE_Q4_K:
+    case TRUENO_TYPE_Q5_K:
+    case TRUENO_TYPE_Q6_K: return 256;
+    default: return 32;
+    }
+}
+
+/* What int8 activations stand for: groups of 32 have scale amax / 127; groups of 256 a scale that
+ * makes the first element of largest magnitude -127. */
+static void round_activations(double *x, size_t n, size_t group)
+{
+    for (size_t g = 0; g + group <= n; g += group) {
+        double top = 0;
+        for (size_t i = 0; i < group; i++)
+            if (fabs(x[g + i]) > fabs(top)) top = x[g + i];
+        double inverse = group == 32 ? 127 / fabs(top) : -127 / top;
+        for (size_t i = 0; i < group && top != 0; i++)
+            x[g + i] = fmin(127, rint(x[g + i] * inverse)) / inverse;
+    }
+}
+
+static void multiply(double *y, const double *w, const double *input, size_t rows, size_t cols,
+                     trueno_dtype type)
+{
+    double *x = zeros(cols);
+    memcpy(x, input, cols * sizeof *x);
+    if (act_group(type) > 0) round_activations(x, cols, act_group(type));
     for (size_t r = 0; r < rows; r++) {
         y[r] = 0;
         for (size_t c = 0; c < cols; c++) y[r] += w[r * cols + c] * x[c];
     }
+    free(x);
 }
 
 static void norm(double *y, const double *x, const double *w, size_t n)
@@ -135,9 +169,9 @@ static void project(double *q, double *k, double *v, const double *h, const true
     double *qn = layer(g, l, "attn_q_norm.weight"), *kn = layer(g, l, "attn_k_norm.weight");
     for (size_t i = 0; i < n; i++) {
         double *qi = q + i * nq, *ki = k + i * nkv, *vi = v + i * nkv;
-        multiply(qi, all ? all : wq, h + i * e, nq, e);
-        multiply(ki, all ? all + nq * e : wk, h + i * e, nkv, e);
-        multiply(vi, all ? all + (nq + nkv) * e : wv, h + i * e, nkv, e);
+        multiply(qi, all ? all : wq, h + i * e, nq, e, t->type);
+        multiply(ki, all ? all + nq * e : wk, h + i * e, nkv, e, t->type);
+        multiply(vi, all ? all + (nq + nkv) * e : wv, h + i * e, nkv, e, t->type);
         for (size_t j = 0; bq && j < nq; j++) qi[j] += bq[j];
         for (size_t j = 0; bk && j < nkv; j++) ki[j] += bk[j];
         for (size_t j = 0; bv && j < nkv; j++) vi[j] += bv[j];
@@ -188,7 +222,7 @@ static void attention_branch(double *x, const trueno_gguf *g, const struct toy *
         for (size_t a = 0; a < t->n_head; a++)
             attend(att + a * d, q + i * nq + a * d, k + a / (t->n_head / t->n_head_kv) * d,
                    v + a / (t->n_head / t->n_head_kv) * d, t, l, i);
-        multiply(y, wo, att, e, nq);
+        multiply(y, wo, att, e, nq, t->type);
         for (size_t j = 0; bo && j < e; j++) y[j] += bo[j];
         if (post) norm(y, y, post, e);
         for (size_t j = 0; j < e; j++) x[i * e + j] += y[j];
@@ -206,10 +240,10 @@ static void ffn_branch(double *x, const trueno_gguf *g, const struct toy *t, uin
     double *h = zeros(e), *a = zeros(f), *b = zeros(f), *y = zeros(e);
     for (size_t i = 0; i < n; i++) {
         norm(h, x + i * e, w_norm, e);
-        multiply(a, gate ? gate : up, h, f, e);
-        multiply(b, gate ? up : up + f * e, h, f, e);
+        multiply(a, gate ? gate : up, h, f, e, t->type);
+        multiply(b, gate ? up : up + f * e, h, f, e, t->type);
         for (size_t j = 0; j < f; j++) a[j] = activation(t, a[j]) * b[j];
-        multiply(y, down, a, e, f);
+        multiply(y, down, a, e, f, t->type);
         if (post) norm(y, y, post, e);
         for (size_t j = 0; j < e; j++) x[i * e + j] += y[j];
     }
@@ -234,7 +268,7 @@ double *oracle_logits(const trueno_gguf *g, const struct toy *t, const trueno_to
     for (size_t i = 0; i < n; i++) {
         double *row = logits + i * t->n_vocab;
         norm(h, x + i * e, w_norm, e);
-        multiply(row, out ? out : embd, h, t->n_vocab, e);
+        multiply(row, out ? out : embd, h, t->n_vocab, e, t->type);
         for (size_t j = 0; j < t->n_vocab; j++) row[j] = capped(row[j], (double)t->final_cap);
     }
     double *all_of[] = {embd, out, w_norm, x, h};

@@ -12,8 +12,9 @@
 
 enum { N = 60 };
 
-/* NMSE of all logits of N tokens, evaluated in batches of 13, against the oracle. */
-static double compare(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx)
+/* NMSE of all logits of N tokens, evaluated in batches of 13, against the oracle; `each` (or NULL):
+ * of every token. */
+static double compare(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx, double each[N])
 {
     trueno_ctx *ctx;
     trueno_gguf_writer *w;
@@ -37,6 +38,9 @@ static double compare(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx)
         fail_msg("%s", trueno_session_last_error(s));
     double *expected = oracle_logits(g, t, tokens, N, n_ctx);
     double nmse = toy_nmse(trueno_session_logits(s, 0), expected, (size_t)N * t->n_vocab);
+    for (size_t i = 0; each != NULL && i < N; i++)
+        each[i] =
+            toy_nmse(trueno_session_logits(s, (ptrdiff_t)i), expected + i * t->n_vocab, t->n_vocab);
     free(expected);
     trueno_session_free(s);
     trueno_model_free(m);
@@ -48,7 +52,7 @@ static double compare(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx)
 
 static void expect(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx, double limit)
 {
-    double nmse = compare(t, kv, n_ctx);
+    double nmse = compare(t, kv, n_ctx, NULL);
     print_message("%-7s rope %-9s tied %d window %2u kv %s: NMSE %.2e (limit %.0e)\n", t->arch,
                   t->rope ? t->rope : "-", t->tied, t->window, kv == TRUENO_KV_F32 ? "F32" : "F16",
                   nmse, limit);
@@ -101,8 +105,16 @@ static void windows_caps_and_biases(void **state)
     expect(&t, TRUENO_KV_F32, 512, 1e-10);
 }
 
-/* Quantised weights: the oracle sees the same dequantised weights, so what differs is the rounding
- * of activations to int8. */
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Quantised weights: the oracle sees the same dequantised weights and rounds activations to the
+ * same int8 grid. Where float rounding moves an activation across an edge between two steps of that
+ * grid, a token differs visibly; most tokens have no such activation in one layer, so the median
+ * token tells whether the arithmetic is right. */
 static void quantised_weights(void **state)
 {
     static const trueno_dtype types[] = {
@@ -115,7 +127,14 @@ static void quantised_weights(void **state)
         t.n_embd = 256;
         t.head_dim = 64;
         t.n_ff = 512;
-        expect(&t, TRUENO_KV_F32, 512, i < 2 ? 1e-10 : 1e-3);
+        t.n_layer = 1;
+        double nmse[N];
+        (void)compare(&t, TRUENO_KV_F32, 512, nmse);
+        qsort(nmse, N, sizeof nmse[0], by_value);
+        print_message("%s: NMSE of a token: median %.2e, worst %.2e\n",
+                      trueno_dtype_get_info(types[i])->name, nmse[N / 2], nmse[N - 1]);
+        assert_true(nmse[N / 2] <= 1e-10);
+        assert_true(nmse[N - 1] <= 1e-3);
     }
 }
 

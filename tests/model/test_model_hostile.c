@@ -160,7 +160,6 @@ static void case_58_embedding_length(void **state)
 }
 
 U32(klen_0, "qwen3.attention.key_length", 0)
-U32(klen_odd, "qwen3.attention.key_length", 63)
 U32(klen_cap, "qwen3.attention.key_length", 4097)
 U32(vlen_32, "qwen3.attention.value_length", 32)
 U32(rot_0, "llama.rope.dimension_count", 0)
