@@ -4,7 +4,7 @@
 # process, prints or changes its state goes in, baseline code has no instruction above the baseline.
 # usage: symbols.sh BUILD_DIR
 set -u
-build=${1:?usage: symbols.sh BUILD_DIR}
+build=$(cd "${1:?usage: symbols.sh BUILD_DIR}" && pwd) || exit 1
 so=$build/lib/libtrueno.so
 a=$build/lib/libtrueno.a
 passed=0
@@ -61,12 +61,15 @@ report "no executable stack, no text relocations" \
 case $(uname -m) in
 x86_64)
     mkdir "$work/objects"
-    (cd "$work/objects" && ar x "$(cd "$build/lib" && pwd)/libtrueno.a")
+    (cd "$work/objects" && ar x "$a")
+    report "each object of the static library has a name of its own" \
+        "$(ar t "$a" | sort | uniq -d)"
     wide=
     for object in "$work"/objects/*.o; do
         case $(basename "$object") in
         *_avx*.c.o | *_amx*.c.o) continue ;;
         esac
+        [ -e "$object" ] || wide="no objects found"
         # VEX and EVEX mnemonics start with v; verr and verw do not need AVX
         if objdump -d --no-show-raw-insn "$object" |
             grep -E '%[yz]mm|^ *[0-9a-f]+:[[:space:]]+v[a-z]' |
