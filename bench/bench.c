@@ -38,10 +38,13 @@ struct format {
 
 /* ----------------------------------------------------------------------------- formats */
 
-static const char *label(const struct result *r)
+/* The file's name without directory and ending, cut: names inside files are long or missing. */
+static void label(char *out, size_t cap, const char *path)
 {
-    const char *slash = strrchr(r->path, '/');
-    return r->info.name[0] ? r->info.name : slash ? slash + 1 : r->path;
+    const char *slash = strrchr(path, '/');
+    snprintf(out, cap, "%s", slash ? slash + 1 : path);
+    char *dot = strrchr(out, '.');
+    if (dot && dot > out) *dot = 0;
 }
 
 static void markdown_begin(void)
@@ -54,8 +57,9 @@ static void markdown_begin(void)
 
 static void markdown_row(const struct result *r)
 {
-    char model[40], backend[16], rate[40];
-    snprintf(model, sizeof(model), "%.25s %.10s", label(r), r->info.type);
+    char name[256], model[40], backend[16], rate[64];
+    label(name, sizeof(name), r->path);
+    snprintf(model, sizeof(model), "%.25s %.10s", name, r->info.type);
     snprintf(backend, sizeof(backend), "CPU %s", r->cpu);
     snprintf(rate, sizeof(rate), "%.2f (%.2f - %.2f)", r->median, r->min, r->max);
     printf("| %-36s | %6.1f MiB | %7.2f M | %-10s | %7u | %8s | %22s |\n", model,

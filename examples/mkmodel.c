@@ -324,7 +324,7 @@ static int announce(struct maker *m, const char *path)
 {
     struct keys k = {m->writer, m->shape.arch, TRUENO_OK};
     char name[80];
-    snprintf(name, sizeof(name), "%s %s, random weights", m->shape.name, m->shape.arch);
+    snprintf(name, sizeof(name), "%s (%s, random weights)", m->shape.name, m->shape.arch);
     key_text(&k, "general.architecture", m->shape.arch);
     key_text(&k, "general.name", name);
     shape_keys(&k, &m->shape);
