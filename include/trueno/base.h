@@ -45,11 +45,10 @@ extern "C" {
 #define TRUENO_PRINTF(fmt, args)
 #endif
 
-/** Version of this header; compare with trueno_version(). */
-#define TRUENO_VERSION_MAJOR 0
-#define TRUENO_VERSION_MINOR 1
-#define TRUENO_VERSION_PATCH 0
-#define TRUENO_VERSION       "0.1.0"
+#define TRUENO_VERSION_MAJOR 0       /**< version of this header: major */
+#define TRUENO_VERSION_MINOR 1       /**< minor */
+#define TRUENO_VERSION_PATCH 0       /**< patch */
+#define TRUENO_VERSION       "0.1.0" /**< all of it; compare with trueno_version() */
 
 /** Version of the library that is linked, as "major.minor.patch". Static storage. */
 TRUENO_API const char *trueno_version(void);
@@ -95,10 +94,10 @@ typedef struct trueno_error {
  * stacks and file mappings excepted); without hooks malloc is used, and large arrays come from
  * anonymous mappings with huge pages. */
 typedef struct trueno_allocator {
-    void *(*alloc)(void *user, size_t size_bytes);
-    void *(*realloc)(void *user, void *ptr, size_t size_bytes);
-    void (*free)(void *user, void *ptr);
-    void *user;
+    void *(*alloc)(void *user, size_t size_bytes);              /**< as malloc */
+    void *(*realloc)(void *user, void *ptr, size_t size_bytes); /**< as realloc */
+    void (*free)(void *user, void *ptr);                        /**< as free */
+    void *user;                                                 /**< passed to all three */
 } trueno_allocator;
 
 /** Severity of a log line. */
@@ -123,14 +122,14 @@ typedef bool (*trueno_cancel_fn)(void *user);
 /** How a context is made. Zero is the default of every field. */
 typedef struct trueno_ctx_options {
     size_t struct_size;
-    trueno_allocator allocator; /**< all NULL: the C library */
-    trueno_log_fn log;          /**< NULL: silent */
-    void *log_user;
+    trueno_allocator allocator;  /**< all NULL: the C library */
+    trueno_log_fn log;           /**< NULL: silent */
+    void *log_user;              /**< passed to `log` */
     trueno_log_level log_level;  /**< lines below this level are not made */
     trueno_progress_fn progress; /**< NULL: none */
-    void *progress_user;
-    trueno_cancel_fn cancel; /**< NULL: never */
-    void *cancel_user;
+    void *progress_user;         /**< passed to `progress` */
+    trueno_cancel_fn cancel;     /**< NULL: never */
+    void *cancel_user;           /**< passed to `cancel` */
     const char *
         cpu; /**< cap on the instruction set, a name of trueno_cpu_level; NULL: environment variable
                   TRUENO_CPU if set, else what the CPU has. An unknown name is TRUENO_ERR_ARGUMENT;

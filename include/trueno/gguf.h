@@ -62,8 +62,8 @@ typedef enum trueno_gguf_type {
 
 /** A byte string inside the file: not NUL-terminated, any bytes. */
 typedef struct trueno_str {
-    const char *data;
-    size_t len;
+    const char *data; /**< may be NULL if len is 0 */
+    size_t len;       /**< bytes */
 } trueno_str;
 
 /** An opened GGUF file (or set of split files seen as one). */
@@ -125,25 +125,28 @@ TRUENO_API void trueno_gguf_free(trueno_gguf *g);
 /** The context that the file was opened with. Borrowed. */
 TRUENO_API trueno_ctx *trueno_gguf_ctx(const trueno_gguf *g);
 
-/** Format version (2 or 3), alignment of tensor data in bytes, size of all shards in bytes, number
- * of shards. */
+/** Format version: 2 or 3. */
 TRUENO_API uint32_t trueno_gguf_version(const trueno_gguf *g);
+/** Alignment of tensor data in bytes. */
 TRUENO_API uint64_t trueno_gguf_alignment(const trueno_gguf *g);
+/** Size of all shards in bytes. */
 TRUENO_API uint64_t trueno_gguf_size_bytes(const trueno_gguf *g);
+/** Number of shards; 1 unless split. */
 TRUENO_API size_t trueno_gguf_n_shards(const trueno_gguf *g);
 
 /* ------------------------------------------------------------------ keys */
 
 /** One metadata pair. */
 typedef struct trueno_gguf_kv {
-    trueno_str key;
+    trueno_str key;             /**< name */
     trueno_gguf_type type;      /**< of the value */
     trueno_gguf_type elem_type; /**< of the elements if type is ARRAY, else = type */
     uint64_t count;             /**< elements of an array, 1 for a scalar */
 } trueno_gguf_kv;
 
-/** Number of pairs, and the i-th in file order. @return OK or ERR_ARGUMENT */
+/** Number of pairs. */
 TRUENO_API size_t trueno_gguf_n_kv(const trueno_gguf *g);
+/** The pair at `index`, in file order. @return OK; ERR_ARGUMENT */
 TRUENO_API trueno_status trueno_gguf_kv_at(const trueno_gguf *g, size_t index, trueno_gguf_kv *out);
 
 /** Index of a key by exact name, or -1. O(1). */
@@ -154,12 +157,16 @@ TRUENO_API ptrdiff_t trueno_gguf_find(const trueno_gguf *g, const char *key);
  * there first); ERR_CORRUPT (another type, or a value that does not fit; `err` names the key) */
 TRUENO_API trueno_status trueno_gguf_get_u64(const trueno_gguf *g, const char *key, uint64_t *out,
                                              trueno_error *err);
+/** As trueno_gguf_get_u64, signed. */
 TRUENO_API trueno_status trueno_gguf_get_i64(const trueno_gguf *g, const char *key, int64_t *out,
                                              trueno_error *err);
+/** As trueno_gguf_get_u64, for F32 and F64. */
 TRUENO_API trueno_status trueno_gguf_get_f64(const trueno_gguf *g, const char *key, double *out,
                                              trueno_error *err);
+/** As trueno_gguf_get_u64, for BOOL. */
 TRUENO_API trueno_status trueno_gguf_get_bool(const trueno_gguf *g, const char *key, bool *out,
                                               trueno_error *err);
+/** As trueno_gguf_get_u64, for STRING. */
 TRUENO_API trueno_status trueno_gguf_get_str(const trueno_gguf *g, const char *key, trueno_str *out,
                                              trueno_error *err);
 
@@ -168,12 +175,16 @@ TRUENO_API trueno_status trueno_gguf_get_str(const trueno_gguf *g, const char *k
  */
 TRUENO_API trueno_status trueno_gguf_elem_u64(const trueno_gguf *g, size_t kv, uint64_t elem,
                                               uint64_t *out);
+/** As trueno_gguf_elem_u64, signed. */
 TRUENO_API trueno_status trueno_gguf_elem_i64(const trueno_gguf *g, size_t kv, uint64_t elem,
                                               int64_t *out);
+/** As trueno_gguf_elem_u64, for F32 and F64. */
 TRUENO_API trueno_status trueno_gguf_elem_f64(const trueno_gguf *g, size_t kv, uint64_t elem,
                                               double *out);
+/** As trueno_gguf_elem_u64, for BOOL. */
 TRUENO_API trueno_status trueno_gguf_elem_bool(const trueno_gguf *g, size_t kv, uint64_t elem,
                                                bool *out);
+/** As trueno_gguf_elem_u64, for STRING. */
 TRUENO_API trueno_status trueno_gguf_elem_str(const trueno_gguf *g, size_t kv, uint64_t elem,
                                               trueno_str *out);
 
@@ -186,19 +197,21 @@ TRUENO_API const void *trueno_gguf_kv_data(const trueno_gguf *g, size_t kv);
 /** One tensor. `ne[0]` is the contiguous dimension (inputs of a matrix), unused dimensions are 1.
  */
 typedef struct trueno_gguf_tensor {
-    trueno_str name;
-    trueno_dtype type; /**< always a type of known size; see trueno_dtype_get_info */
-    uint32_t n_dims;   /**< 0..4 as written in the file */
-    uint64_t ne[4];
+    trueno_str name;      /**< unique in the file */
+    trueno_dtype type;    /**< always a type of known size; see trueno_dtype_get_info */
+    uint32_t n_dims;      /**< 0..4 as written in the file */
+    uint64_t ne[4];       /**< elements of each dimension */
     uint64_t size_bytes;  /**< of the data */
     uint64_t file_offset; /**< of the data, from the start of its shard */
     uint32_t shard;       /**< 0 unless split */
 } trueno_gguf_tensor;
 
-/** Number of tensors, the i-th in file order, index by exact name or -1 (O(1)). */
+/** Number of tensors. */
 TRUENO_API size_t trueno_gguf_n_tensors(const trueno_gguf *g);
+/** The tensor at `index`, in file order. @return OK; ERR_ARGUMENT */
 TRUENO_API trueno_status trueno_gguf_tensor_at(const trueno_gguf *g, size_t index,
                                                trueno_gguf_tensor *out);
+/** Index of a tensor by exact name, or -1. O(1). */
 TRUENO_API ptrdiff_t trueno_gguf_find_tensor(const trueno_gguf *g, const char *name);
 
 /** The tensor's bytes in the mapped file or the caller's buffer; NULL when the source is a
@@ -226,20 +239,26 @@ TRUENO_API void trueno_gguf_writer_free(trueno_gguf_writer *w);
  *  @return OK; ERR_ARGUMENT; ERR_NO_MEMORY */
 TRUENO_API trueno_status trueno_gguf_writer_u32(trueno_gguf_writer *w, const char *key,
                                                 uint32_t value);
+/** As trueno_gguf_writer_u32. */
 TRUENO_API trueno_status trueno_gguf_writer_i32(trueno_gguf_writer *w, const char *key,
                                                 int32_t value);
+/** As trueno_gguf_writer_u32. */
 TRUENO_API trueno_status trueno_gguf_writer_u64(trueno_gguf_writer *w, const char *key,
                                                 uint64_t value);
+/** As trueno_gguf_writer_u32. */
 TRUENO_API trueno_status trueno_gguf_writer_f32(trueno_gguf_writer *w, const char *key,
                                                 float value);
+/** As trueno_gguf_writer_u32. */
 TRUENO_API trueno_status trueno_gguf_writer_bool(trueno_gguf_writer *w, const char *key,
                                                  bool value);
+/** As trueno_gguf_writer_u32. */
 TRUENO_API trueno_status trueno_gguf_writer_str(trueno_gguf_writer *w, const char *key,
                                                 const char *data, size_t len);
 /** Array of `count` fixed-size elements of type `elem`, given as native values. */
 TRUENO_API trueno_status trueno_gguf_writer_array(trueno_gguf_writer *w, const char *key,
                                                   trueno_gguf_type elem, const void *data,
                                                   uint64_t count);
+/** Array of `count` strings. */
 TRUENO_API trueno_status trueno_gguf_writer_str_array(trueno_gguf_writer *w, const char *key,
                                                       const trueno_str *items, uint64_t count);
 /** Copies pair `kv` of an open file as it is. */

@@ -29,9 +29,10 @@ typedef struct trueno_kernel_info {
     uint32_t cpu_features; /**< every bit that it needs; 0: C reference */
 } trueno_kernel_info;
 
-/** Number of kernels in the registry of this build, and the i-th; NULL past the end. Slowest first
- * within one op and type: a context uses the last one whose features it has. */
+/** Number of kernels in the registry of this build. */
 TRUENO_API size_t trueno_registry_count(void);
+/** The kernel at `index`; NULL past the end. Slowest first within one op and type: a context uses
+ * the last one whose features it has. */
 TRUENO_API const trueno_kernel_info *trueno_registry_at(size_t index);
 
 /* -------------------------------------------------------------- matrices */

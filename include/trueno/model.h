@@ -22,7 +22,9 @@
 extern "C" {
 #endif
 
+/** Weights of a model, bound and packed. */
 typedef struct trueno_model trueno_model;
+/** One sequence of tokens being evaluated: KV cache, scratch and threads. */
 typedef struct trueno_session trueno_session;
 
 /* ----------------------------------------------------------------- model */
@@ -55,15 +57,22 @@ TRUENO_API void trueno_model_free(trueno_model *m);
 /** Facts about a loaded model. */
 typedef struct trueno_model_info {
     size_t struct_size;
-    char architecture[16]; /**< "llama", "qwen2", ... */
-    char name[128];        /**< general.name, cut; "" if absent */
-    char type[32];         /**< the format that holds most bytes, e.g. "Q4_K" */
-    uint64_t n_params;     /**< weights in all tensors */
-    uint64_t weight_bytes; /**< bytes of all tensors in the file */
-    uint64_t memory_bytes; /**< bytes that the model holds */
-    uint32_t n_vocab, n_ctx_train, n_embd, n_layer, n_head, n_head_kv, n_ff, head_dim;
+    char architecture[16];   /**< "llama", "qwen2", ... */
+    char name[128];          /**< general.name, cut; "" if absent */
+    char type[32];           /**< the format that holds most bytes, e.g. "Q4_K" */
+    uint64_t n_params;       /**< weights in all tensors */
+    uint64_t weight_bytes;   /**< bytes of all tensors in the file */
+    uint64_t memory_bytes;   /**< bytes that the model holds */
+    uint32_t n_vocab;        /**< tokens of the vocabulary: length of a row of logits */
+    uint32_t n_ctx_train;    /**< context it was trained with */
+    uint32_t n_embd;         /**< width of the residual stream */
+    uint32_t n_layer;        /**< blocks */
+    uint32_t n_head;         /**< query heads */
+    uint32_t n_head_kv;      /**< key and value heads */
+    uint32_t n_ff;           /**< width of the feed-forward layer */
+    uint32_t head_dim;       /**< width of a head */
     uint32_t sliding_window; /**< 0: none */
-    bool tied_embeddings;
+    bool tied_embeddings;    /**< the output matrix is the embedding table */
 } trueno_model_info;
 
 #define TRUENO_MODEL_INFO_INIT                                                                     \
@@ -77,7 +86,10 @@ TRUENO_API trueno_status trueno_model_get_info(const trueno_model *m, trueno_mod
 /* --------------------------------------------------------------- session */
 
 /** Type of the KV cache's numbers. A property of the session: it changes the logits slightly. */
-typedef enum trueno_kv_type { TRUENO_KV_F16 = 0, TRUENO_KV_F32 = 1 } trueno_kv_type;
+typedef enum trueno_kv_type {
+    TRUENO_KV_F16 = 0, /**< half precision */
+    TRUENO_KV_F32 = 1  /**< single precision */
+} trueno_kv_type;
 
 /** Options of trueno_session_new. Zero: the default in brackets. */
 typedef struct trueno_session_options {
@@ -88,7 +100,7 @@ typedef struct trueno_session_options {
                            logits */
     uint32_t n_threads; /**< [trueno_cpu_count()] */
     uint32_t n_logits; /**< most logits rows that one eval may ask for [1]; see TRUENO_LOGITS_ALL */
-    trueno_kv_type kv_type;
+    trueno_kv_type kv_type; /**< [TRUENO_KV_F16] */
     uint64_t
         max_memory_bytes; /**< refuse (ERR_TOO_LARGE) a session that needs more [physical memory] */
 } trueno_session_options;
@@ -122,8 +134,9 @@ TRUENO_API trueno_status trueno_session_eval(trueno_session *s, const trueno_tok
  * last token. NULL if they were not asked for. Owned by the session, valid until its next eval. */
 TRUENO_API const float *trueno_session_logits(const trueno_session *s, ptrdiff_t index);
 
-/** Tokens in the session now, and the most it can hold. */
+/** Tokens in the session now. */
 TRUENO_API uint32_t trueno_session_n_past(const trueno_session *s);
+/** The most tokens it can hold. */
 TRUENO_API uint32_t trueno_session_n_ctx(const trueno_session *s);
 
 /** Forgets all tokens from position `n_past` on (0: all). @return OK; ERR_ARGUMENT (beyond the
@@ -145,7 +158,7 @@ typedef struct trueno_estimate {
     uint64_t weights_bytes; /**< trueno_model_info.memory_bytes */
     uint64_t kv_bytes;      /**< KV cache */
     uint64_t compute_bytes; /**< all else of the session: activations, logits, scratch */
-    uint64_t total_bytes;
+    uint64_t total_bytes;   /**< sum of these */
 } trueno_estimate;
 
 #define TRUENO_ESTIMATE_INIT                                                                       \

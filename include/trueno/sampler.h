@@ -21,6 +21,7 @@
 extern "C" {
 #endif
 
+/** Options, generator state and history of one sequence. */
 typedef struct trueno_sampler trueno_sampler;
 
 /** Options of a sampler; every field has an "off" value. All floats must be finite, repeat_penalty
@@ -46,9 +47,9 @@ typedef struct trueno_sampler_options {
 /** One candidate: what sampling works on. `logit` is after the penalties and before the
  * temperature, `p` after all stages. */
 typedef struct trueno_candidate {
-    trueno_token id;
-    float logit;
-    float p;
+    trueno_token id; /**< token */
+    float logit;     /**< after the penalties */
+    float p;         /**< probability */
 } trueno_candidate;
 
 /** `n_vocab`: logits per call, the same for the sampler's life. `opt` NULL: defaults. On success

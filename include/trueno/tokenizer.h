@@ -21,8 +21,10 @@ extern "C" {
 
 /** Token id. Valid ids are 0 .. n_vocab-1; TRUENO_TOKEN_NONE means "there is none". */
 typedef int32_t trueno_token;
+/** No token. */
 #define TRUENO_TOKEN_NONE ((trueno_token)-1)
 
+/** A vocabulary. Immutable, shareable between threads. */
 typedef struct trueno_tokenizer trueno_tokenizer;
 
 /** Options of trueno_tokenizer_new. */
@@ -95,9 +97,15 @@ typedef struct trueno_tokenizer_info {
     size_t struct_size;
     const char *model; /**< "spm" or "bpe" */
     char pre[64];      /**< pre-tokenizer as named in the file; "" if absent */
-    uint32_t n_vocab;
-    trueno_token bos, eos, eot, unk, pad; /**< TRUENO_TOKEN_NONE where absent */
-    bool add_bos, add_eos, add_space_prefix;
+    uint32_t n_vocab;  /**< number of tokens */
+    trueno_token bos;  /**< begin of sequence; this and the next: TRUENO_TOKEN_NONE where absent */
+    trueno_token eos;  /**< end of sequence */
+    trueno_token eot;  /**< end of turn */
+    trueno_token unk;  /**< unknown text */
+    trueno_token pad;  /**< padding */
+    bool add_bos;      /**< encoding with TRUENO_ENCODE_SPECIAL puts BOS first */
+    bool add_eos;      /**< ... and EOS last */
+    bool add_space_prefix; /**< encoding puts a space before the text */
 } trueno_tokenizer_info;
 
 #define TRUENO_TOKENIZER_INFO_INIT                                                                 \
@@ -154,8 +162,8 @@ TRUENO_API trueno_status trueno_detokenizer_flush(trueno_detokenizer *d, const c
 
 /** One turn of a conversation. Strings are NUL-terminated and borrowed. */
 typedef struct trueno_chat_message {
-    const char *role; /**< "system", "user" or "assistant" */
-    const char *content;
+    const char *role;    /**< "system", "user" or "assistant" */
+    const char *content; /**< its text */
 } trueno_chat_message;
 
 /** Names of the built-in templates by index ("chatml", "llama2", "llama3", "mistral-v1", ...); NULL
