@@ -13,6 +13,8 @@ extern const struct tr_kernel_table tr_table_vec_ref, tr_table_kv_ref, tr_table_
 extern const struct tr_kernel_table tr_table_quantize_avx2, tr_table_gemm_kquant_avx2,
     tr_table_gemm_legacy_avx2, tr_table_gemm_float_avx2;
 extern const struct tr_kernel_table tr_table_gemm_kquant_avxvnni, tr_table_gemm_legacy_avxvnni;
+extern const struct tr_kernel_table tr_table_quantize_avx512, tr_table_gemm_kquant_avx512,
+    tr_table_gemm_legacy_avx512, tr_table_gemm_float_avx512;
 extern const struct tr_kernel_table tr_table_vec_avx2, tr_table_vec_avx512;
 extern const struct tr_kernel_table tr_table_kv_avx2;
 extern const struct tr_kernel_table tr_table_attn_avx2, tr_table_attn_avx512;

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* Matrix products with F32, F16 and BF16 weights for AVX-512: lanes are rows, one chain of fma over
+ * k per output. Few columns leave the latency of a chain open, so they take several row groups at
+ * once. Formulas: docs/numerics.md. */
+#if !defined(__AVX512F__) || !defined(__F16C__)
+#error "compile this file for AVX-512"
+#endif
+
+#include "gemm_zmm.h"
+
+/* Row groups at once: at least eight chains in flight, four in the worst case. */
+#define GROUPS(nt) ((nt) <= 2 ? 4 : (nt) <= 4 ? 2 : 1)
+
+/* Weights of elements i and i + 1, i even; of i alone if `last`. */
+ALWAYS_INLINE void load_weights(__m512 w[2], const uint8_t *group, size_t i, trueno_dtype t,
+                                bool last)
+{
+    w[1] = _mm512_setzero_ps();
+    if (t == TRUENO_TYPE_F32) {
+        w[0] = _mm512_load_ps((const void *)(group + 64 * i));
+        if (!last) w[1] = _mm512_load_ps((const void *)(group + 64 * i + 64));
+    } else if (t == TRUENO_TYPE_F16) {
+        w[0] = load_halves(group + 32 * i);
+        w[1] = load_halves(group + 32 * i + 32);
+    } else {
+        __m512i pair = load_vector(group + 32 * i), high = _mm512_set1_epi32((int)0xffff0000U);
+        w[0] = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
+        w[1] = _mm512_castsi512_ps(_mm512_and_si512(pair, high));
+    }
+}
+
+/* y[g][c] += elements i and i + 1 of row group g x those of column c; i alone if `last`. */
+ALWAYS_INLINE void add_pair(__m512 y[4][TR_NT_MAX], const uint8_t *w, size_t group_bytes, size_t i,
+                            const float *x, trueno_dtype t, int n_groups, int nt, bool last)
+{
+    UNROLL
+    for (int g = 0; g < n_groups; g++) {
+        __m512 e[2];
+        const uint8_t *group = w + (size_t)g * group_bytes;
+        if (nt <= 4) _mm_prefetch((const char *)group + 32 * i + 2048, _MM_HINT_T0);
+        load_weights(e, group, i, t, last);
+        UNROLL
+        for (int c = 0; c < nt; c++) y[g][c] = _mm512_fmadd_ps(e[0], _mm512_set1_ps(x[c]), y[g][c]);
+        if (last) continue;
+        UNROLL
+        for (int c = 0; c < nt; c++)
+            y[g][c] = _mm512_fmadd_ps(e[1], _mm512_set1_ps(x[nt + c]), y[g][c]);
+    }
+}
+
+/* n_groups <= 4 row groups from w on. */
+ALWAYS_INLINE void multiply(float *out, size_t ldo, const uint8_t *w, size_t group_bytes,
+                            const float *x, size_t k, trueno_dtype t, int n_groups, int nt)
+{
+    __m512 y[4][TR_NT_MAX];
+    size_t i = 0;
+    UNROLL
+    for (int g = 0; g < n_groups; g++) {
+        UNROLL
+        for (int c = 0; c < nt; c++) y[g][c] = _mm512_setzero_ps();
+    }
+    for (; i + 2 <= k; i += 2)
+        add_pair(y, w, group_bytes, i, x + i * (size_t)nt, t, n_groups, nt, false);
+    if (i < k) add_pair(y, w, group_bytes, i, x + i * (size_t)nt, t, n_groups, nt, true);
+    UNROLL
+    for (int g = 0; g < n_groups; g++) {
+        UNROLL
+        for (int c = 0; c < nt; c++) _mm512_storeu_ps(out + (size_t)c * ldo + TR_ROWS * g, y[g][c]);
+    }
+}
+
+ALWAYS_INLINE void gemm(float *out, size_t ldo, const uint8_t *w, size_t n_groups, const float *x,
+                        size_t k, trueno_dtype t, int nt)
+{
+    size_t group_bytes = t == TRUENO_TYPE_F32 ? 64 * k : 32 * (k + k % 2);
+    size_t g = 0;
+    for (; g + GROUPS(nt) <= n_groups; g += GROUPS(nt))
+        multiply(out + TR_ROWS * g, ldo, w + g * group_bytes, group_bytes, x, k, t, GROUPS(nt), nt);
+    for (; g < n_groups; g++)
+        multiply(out + TR_ROWS * g, ldo, w + g * group_bytes, group_bytes, x, k, t, 1, nt);
+}
+
+#define KERNEL(name, type)                                                                         \
+    static void name(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,      \
+                     size_t k, uint32_t nt)                                                        \
+    {                                                                                              \
+        const trueno_dtype t = type;                                                               \
+        BY_COLUMNS(nt, CALL)                                                                       \
+    }
+#define CALL(n) gemm(out, ldo, w, n_groups, act, k, t, n)
+
+KERNEL(gemm_f32_avx512, TRUENO_TYPE_F32)
+KERNEL(gemm_f16_avx512, TRUENO_TYPE_F16)
+KERNEL(gemm_bf16_avx512, TRUENO_TYPE_BF16)
+
+static const struct tr_kernel kernels[] = {
+    {"gemm_f32_avx512_16x8",
+     TR_OP_GEMM,
+     TRUENO_TYPE_F32,
+     TR_ACT_F32,
+     TR_NT_MAX,
+     CPU_AVX512,
+     {.gemm = gemm_f32_avx512}},
+    {"gemm_f16_avx512_16x8",
+     TR_OP_GEMM,
+     TRUENO_TYPE_F16,
+     TR_ACT_F32,
+     TR_NT_MAX,
+     CPU_AVX512,
+     {.gemm = gemm_f16_avx512}},
+    {"gemm_bf16_avx512_16x8",
+     TR_OP_GEMM,
+     TRUENO_TYPE_BF16,
+     TR_ACT_F32,
+     TR_NT_MAX,
+     CPU_AVX512,
+     {.gemm = gemm_bf16_avx512}},
+};
+const struct tr_kernel_table tr_table_gemm_float_avx512 = {kernels,
+                                                           sizeof kernels / sizeof *kernels};
