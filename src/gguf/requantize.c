@@ -14,10 +14,9 @@
 #include <stdatomic.h>
 
 enum {
-    CHUNK = 1 << 20,          /* weights that are read, converted and written at a time */
-    PIECE = 4096,             /* weights that a thread has as floats */
-    CHUNK_BYTES = 4 * CHUNK,  /* no format that is decoded is wider than F32 */
-    QUANTIZATION_VERSION = 2, /* of ggml's block layouts, as other tools expect it */
+    CHUNK = 1 << 20,         /* weights that are read, converted and written at a time */
+    PIECE = 4096,            /* weights that a thread has as floats */
+    CHUNK_BYTES = 4 * CHUNK, /* no format that is decoded is wider than F32 */
 };
 
 struct job {
@@ -102,7 +101,8 @@ static uint32_t file_type(trueno_dtype type)
 
 /* ------------------------------------------------------- metadata of the output */
 
-/* Keys that describe the file as it was: its layout, its shards, its types. */
+/* Keys that describe the file as it was: its layout, its shards, its types. The writer itself adds
+ * general.quantization_version where it is due. */
 static bool is_stale(trueno_str key)
 {
     static const char *const names[] = {
@@ -114,7 +114,7 @@ static bool is_stale(trueno_str key)
     return false;
 }
 
-static trueno_status add_keys(const struct job *j, bool quantized)
+static trueno_status add_keys(const struct job *j)
 {
     size_t n = trueno_gguf_n_kv(j->in);
     for (size_t i = 0; i < n; i++) {
@@ -130,10 +130,6 @@ static trueno_status add_keys(const struct job *j, bool quantized)
     }
     trueno_status status =
         trueno_gguf_writer_u32(j->writer, "general.file_type", file_type(j->type));
-    if (status == TRUENO_OK && quantized) {
-        status =
-            trueno_gguf_writer_u32(j->writer, "general.quantization_version", QUANTIZATION_VERSION);
-    }
     if (status != TRUENO_OK) return tr_fail(j->err, status, "%s", trueno_status_str(status));
     return TRUENO_OK;
 }
@@ -156,7 +152,6 @@ static trueno_status add_tensor(const struct job *j, const trueno_gguf_tensor *t
 /* Decides every type before anything is written, so that a refusal costs nothing. */
 static trueno_status plan(struct job *j)
 {
-    bool quantized = false;
     size_t n = trueno_gguf_n_tensors(j->in);
     for (size_t i = 0; i < n; i++) {
         trueno_gguf_tensor t;
@@ -166,10 +161,9 @@ static trueno_status plan(struct job *j)
         status = choose_type(j, &t, &to);
         if (status == TRUENO_OK) status = add_tensor(j, &t, to);
         if (status != TRUENO_OK) return status;
-        quantized |= trueno_dtype_get_info(to)->is_quantized;
         j->total_bytes += t.size_bytes;
     }
-    return add_keys(j, quantized);
+    return add_keys(j);
 }
 
 /* ---------------------------------------------------------------- tensor data */
