@@ -149,7 +149,7 @@ static double run_once(trueno_session *session, const trueno_token *ids, uint32_
     for (uint32_t i = 0; i < n; i += step) {
         trueno_status st = trueno_session_eval(session, ids + i, step, TRUENO_LOGITS_LAST);
         if (!st) continue;
-        cli_failed("eval", st, trueno_session_last_error(session));
+        cli_failed("cannot evaluate", st, trueno_session_last_error(session));
         return -1;
     }
     return n / (cli_now() - start);

@@ -196,7 +196,8 @@ static int prefill(struct run *r)
     trueno_status st = trueno_session_eval(r->session, r->tokens, r->n_prompt, TRUENO_LOGITS_LAST);
     r->prefill_s = cli_now() - start;
     if (st == TRUENO_ERR_CANCELLED) r->stop = "interrupted";
-    if (st && !r->stop) return cli_failed("prompt", st, trueno_session_last_error(r->session));
+    if (st && !r->stop)
+        return cli_failed("cannot evaluate", st, trueno_session_last_error(r->session));
     return CLI_OK;
 }
 
@@ -232,7 +233,7 @@ static int decode(struct run *r, const struct settings *s)
         if (st == TRUENO_ERR_CANCELLED)
             r->stop = "interrupted";
         else if (st)
-            return cli_failed("decode", st, trueno_session_last_error(r->session));
+            return cli_failed("cannot evaluate", st, trueno_session_last_error(r->session));
         else
             r->n_evals++;
     }

@@ -44,7 +44,7 @@ static int write_logits(trueno_session *session, const trueno_token *ids, size_t
     for (size_t done = 0; done < n;) {
         size_t slice = n - done < n_batch ? n - done : n_batch;
         trueno_status st = trueno_session_eval(session, ids + done, slice, TRUENO_LOGITS_ALL);
-        if (st) return cli_failed("eval", st, trueno_session_last_error(session));
+        if (st) return cli_failed("cannot evaluate", st, trueno_session_last_error(session));
         for (size_t i = 0; i < slice; i++) {
             const float *row = trueno_session_logits(session, (ptrdiff_t)i);
             if (fwrite(row, sizeof(*row), n_vocab, f) != n_vocab)
