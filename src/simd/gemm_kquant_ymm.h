@@ -69,33 +69,6 @@ ALWAYS_INLINE void unpack_q45k_scales(struct q45k_scales *s, const uint8_t *plan
     }
 }
 
-/* 32 k: total[c] += sc * (quants . activations). v: vectors of the half; aq: words of the 32 k. */
-ALWAYS_INLINE void q45k_block(__m256i *total, const uint8_t *v, __m256i sc, const int32_t *aq,
-                              size_t nt, int width, bool high)
-{
-    const int steps = high ? STEPS_5 : STEPS_4;
-    __m256i bits = high ? load_bytes(v + 256) : _mm256_setzero_si256();
-    __m256i sum[MAX_WIDTH];
-
-    for (int h = 0; h < 4; h++) {
-        __m256i x = load_bytes(v + 64 * h);
-        __m256i lo = low_nibbles(x), hi = high_nibbles(x);
-        if (high) lo = _mm256_or_si256(lo, high_bits(bits, 4 - h, 0x10));
-        if (high) hi = _mm256_or_si256(hi, high_bits(bits, -h, 0x10));
-        if (2 * h % steps == 0) {
-            for (int c = 0; c < width; c++) sum[c] = _mm256_setzero_si256();
-        }
-        for (int c = 0; c < width; c++) {
-            sum[c] = add_step(sum[c], lo, _mm256_set1_epi32(aq[(size_t)h * nt + (size_t)c]));
-        }
-        for (int c = 0; c < width; c++) {
-            sum[c] = add_step(sum[c], hi, _mm256_set1_epi32(aq[(size_t)(h + 4) * nt + (size_t)c]));
-        }
-        if (2 * (h + 1) % steps) continue;
-        for (int c = 0; c < width; c++) total[c] = add_scaled(total[c], sum[c], sc);
-    }
-}
-
 /* One half of a panel and `width` columns. */
 ALWAYS_INLINE void q45k_half(__m256 (*y)[2], const uint8_t *panel, const struct q45k_scales *s,
                              size_t half, const struct panel_acts *a, int width, bool high)
@@ -105,8 +78,8 @@ ALWAYS_INLINE void q45k_half(__m256 (*y)[2], const uint8_t *panel, const struct 
 
     for (int c = 0; c < width; c++) total[c] = _mm256_setzero_si256();
     for (size_t j = 0; j < 8; j++) {
-        q45k_block(total, panel + 256 + 32 * half + block_bytes * j, s->sc[half][j],
-                   a->q + 8 * j * a->nt, a->nt, width, high);
+        dot_n4(total, panel + 256 + 32 * half + block_bytes * j, a->q + 8 * j * a->nt, a->nt, width,
+               high, &s->sc[half][j]);
     }
     __m256 d = load_halves(panel + 16 * half), dmin = load_halves(panel + 32 + 16 * half);
     for (int c = 0; c < width; c++) {
@@ -196,20 +169,18 @@ ALWAYS_INLINE void q6k_block(__m256i *total, const uint8_t *v, __m256i sc, const
     __m256i bits = load_bytes(v + 256 + (upper ? 64 : 0));
     __m256i sum[MAX_WIDTH];
 
-    for (int h = 0; h < 4; h++) {
+    for (int h = 0; h < 4; h++, aq += nt) {
         __m256i x = load_bytes(v + 64 * h);
         x = upper ? high_nibbles(x) : low_nibbles(x);
         x = _mm256_or_si256(x, high_bits(bits, 4 - 2 * h, 0x30));
-        if (h % STEPS_6 == 0) {
-            for (int c = 0; c < width; c++) {
-                sum[c] = SUM_HOLDS_BIAS ? _mm256_set1_epi32(z16[c]) : _mm256_setzero_si256();
-            }
+        for (int c = 0; c < width && h % STEPS_6 == 0; c++) {
+            sum[c] = SUM_HOLDS_BIAS ? _mm256_set1_epi32(z16[c]) : _mm256_setzero_si256();
         }
-        for (int c = 0; c < width; c++) {
-            sum[c] = add_step(sum[c], x, _mm256_set1_epi32(aq[(size_t)h * nt + (size_t)c]));
+        PIN_POINTER(aq);
+        add_steps(sum, x, aq, width);
+        for (int c = 0; c < width && (h + 1) % STEPS_6 == 0; c++) {
+            total[c] = add_scaled(total[c], sum[c], sc);
         }
-        if ((h + 1) % STEPS_6) continue;
-        for (int c = 0; c < width; c++) total[c] = add_scaled(total[c], sum[c], sc);
     }
 }
 

@@ -34,43 +34,14 @@ ALWAYS_INLINE struct block_acts acts_at(const struct tr_a8_32 *v, size_t block, 
     return a;
 }
 
-/* 32 k: total[c] += quants . activations. v: vectors of the half; aq: words of the 32 k. */
-ALWAYS_INLINE void dot_n4(__m256i *total, const uint8_t *v, const int32_t *aq, size_t nt, int width,
-                          bool high)
-{
-    const int steps = high ? STEPS_5 : STEPS_4;
-    __m256i bits = high ? load_bytes(v + 256) : _mm256_setzero_si256();
-    __m256i sum[MAX_WIDTH];
-
-    for (int h = 0; h < 4; h++) {
-        __m256i x = load_bytes(v + 64 * h);
-        __m256i lo = low_nibbles(x), hi = high_nibbles(x);
-        if (high) lo = _mm256_or_si256(lo, high_bits(bits, 4 - h, 0x10));
-        if (high) hi = _mm256_or_si256(hi, high_bits(bits, -h, 0x10));
-        if (2 * h % steps == 0) {
-            for (int c = 0; c < width; c++) {
-                sum[c] = SUM_HOLDS_BIAS ? total[c] : _mm256_setzero_si256();
-            }
-        }
-        for (int c = 0; c < width; c++) {
-            sum[c] = add_step(sum[c], lo, _mm256_set1_epi32(aq[(size_t)h * nt + (size_t)c]));
-        }
-        for (int c = 0; c < width; c++) {
-            sum[c] = add_step(sum[c], hi, _mm256_set1_epi32(aq[(size_t)(h + 4) * nt + (size_t)c]));
-        }
-        if (2 * (h + 1) % steps) continue;
-        for (int c = 0; c < width; c++) {
-            total[c] = SUM_HOLDS_BIAS ? sum[c] : add_sum(total[c], sum[c]);
-        }
-    }
-}
-
+/* 32 k of a half in B8: total[c] += quants . activations. */
 ALWAYS_INLINE void dot_b8(__m256i *total, const uint8_t *v, const int32_t *aq, size_t nt, int width)
 {
-    for (size_t s = 0; s < 8; s++) {
+    for (size_t s = 0; s < 8; s++, aq += nt) {
         __m256i x = load_bytes(v + 64 * s);
+        PIN_POINTER(aq);
         for (int c = 0; c < width; c++) {
-            total[c] = add_step_b8(total[c], x, _mm256_set1_epi32(aq[s * nt + (size_t)c]));
+            total[c] = add_step_b8(total[c], x, _mm256_set1_epi32(aq[c]));
         }
     }
 }
@@ -94,7 +65,7 @@ ALWAYS_INLINE void legacy_half(__m256 (*y)[2], const uint8_t *panel, size_t nb, 
         if (f.bytes)
             dot_b8(total, v, a.q, a.nt, width);
         else
-            dot_n4(total, v, a.q, a.nt, width, f.high);
+            dot_n4(total, v, a.q, a.nt, width, f.high, NULL);
         __m256 scale = load_halves(d);
         for (int c = 0; c < width; c++) {
             __m256 da = _mm256_mul_ps(scale, _mm256_set1_ps(a.a[c]));

@@ -20,6 +20,12 @@
 
 #define MAX_WIDTH 4
 
+/* Keeps a sum or a pointer as it is written. GCC would reorder integer additions until all products
+ * of a block are alive at once, give each word of the activations a pointer of its own, and spill
+ * both: 35 % of the speed. */
+#define PIN(vector)          __asm__("" : "+x"(vector))
+#define PIN_POINTER(pointer) __asm__("" : "+r"(pointer))
+
 ALWAYS_INLINE __m256i load_bytes(const uint8_t *p)
 {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
@@ -83,7 +89,9 @@ enum { SUM_HOLDS_BIAS = 0 };
 
 ALWAYS_INLINE __m256i add_step(__m256i sum, __m256i quants, __m256i acts)
 {
-    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(quants, acts));
+    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(quants, acts));
+    PIN(sum);
+    return sum;
 }
 
 /* |w| times the activation with the sign of w; two products reach 32512, so they are widened at
@@ -92,7 +100,9 @@ ALWAYS_INLINE __m256i add_step_b8(__m256i total, __m256i quants, __m256i acts)
 {
     __m256i w = _mm256_xor_si256(quants, _mm256_set1_epi8(-128));
     __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(acts, w));
-    return _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    PIN(total);
+    return total;
 }
 
 ALWAYS_INLINE __m256i scales_u8(__m128i bytes)
@@ -134,6 +144,44 @@ ALWAYS_INLINE __m256i high_bits(__m256i bits, int shift, char mask)
 {
     __m256i moved = shift >= 0 ? _mm256_slli_epi16(bits, shift) : _mm256_srli_epi16(bits, -shift);
     return _mm256_and_si256(moved, _mm256_set1_epi8(mask));
+}
+
+/* One step of `width` columns: sum[c] += quants . the c-th word. */
+ALWAYS_INLINE void add_steps(__m256i *sum, __m256i quants, const int32_t *words, int width)
+{
+    for (int c = 0; c < width; c++) sum[c] = add_step(sum[c], quants, _mm256_set1_epi32(words[c]));
+}
+
+/* 32 k of a half in N4, with H1 if `high`: total[c] += quants . activations, times *scale if there
+ * is one. aq: words of the 32 k. */
+ALWAYS_INLINE void dot_n4(__m256i *total, const uint8_t *v, const int32_t *aq, size_t nt, int width,
+                          bool high, const __m256i *scale)
+{
+    const int steps = high ? STEPS_5 : STEPS_4;
+    const bool through = SUM_HOLDS_BIAS && !scale; /* the sum itself is the total */
+    const int32_t *upper = aq + 4 * nt;
+    __m256i bits = high ? load_bytes(v + 256) : _mm256_setzero_si256();
+    __m256i sum[MAX_WIDTH];
+
+    for (int h = 0; h < 4; h++, aq += nt, upper += nt) {
+        __m256i x = load_bytes(v + 64 * h);
+        __m256i lo = low_nibbles(x), hi = high_nibbles(x);
+        if (high) lo = _mm256_or_si256(lo, high_bits(bits, 4 - h, 0x10));
+        if (high) hi = _mm256_or_si256(hi, high_bits(bits, -h, 0x10));
+        for (int c = 0; c < width && 2 * h % steps == 0; c++) {
+            sum[c] = through ? total[c] : _mm256_setzero_si256();
+        }
+        PIN_POINTER(aq);
+        PIN_POINTER(upper);
+        add_steps(sum, lo, aq, width);
+        add_steps(sum, hi, upper, width);
+        for (int c = 0; c < width && 2 * (h + 1) % steps == 0; c++) {
+            if (through)
+                total[c] = sum[c];
+            else
+                total[c] = scale ? add_scaled(total[c], sum[c], *scale) : add_sum(total[c], sum[c]);
+        }
+    }
 }
 
 /* Results of one row group. */
