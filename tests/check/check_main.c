@@ -18,11 +18,15 @@ struct family {
 };
 
 static const struct family families[TR_OP_COUNT] = {
-    [TR_OP_GEMM] = {"gemm", check_gemm},     [TR_OP_QUANTIZE] = {"quantize", check_quantize},
-    [TR_OP_RMSNORM] = {"rmsnorm", NULL},     [TR_OP_SWIGLU] = {"swiglu", NULL},
-    [TR_OP_GEGLU] = {"geglu", NULL},         [TR_OP_ROPE_NORM] = {"rope_norm", NULL},
-    [TR_OP_ROPE_NEOX] = {"rope_neox", NULL}, [TR_OP_KV_STORE] = {"kv_store", NULL},
-    [TR_OP_ATTENTION] = {"attention", NULL},
+    [TR_OP_GEMM] = {"gemm", check_gemm},
+    [TR_OP_QUANTIZE] = {"quantize", check_quantize},
+    [TR_OP_RMSNORM] = {"rmsnorm", check_rmsnorm},
+    [TR_OP_SWIGLU] = {"swiglu", check_glu},
+    [TR_OP_GEGLU] = {"geglu", check_glu},
+    [TR_OP_ROPE_NORM] = {"rope_norm", check_rope},
+    [TR_OP_ROPE_NEOX] = {"rope_neox", check_rope},
+    [TR_OP_KV_STORE] = {"kv_store", check_kv_store},
+    [TR_OP_ATTENTION] = {"attention", check_attention},
 };
 
 struct options {
