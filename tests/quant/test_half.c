@@ -111,7 +111,7 @@ static void test_cpu(void **state)
 {
     (void)state;
 #if defined(__x86_64__)
-    if (!__builtin_cpu_supports("f16c")) {
+    if (!(trueno_cpu_features() & TRUENO_CPU_F16C)) {
         print_message("skipped: this CPU has no F16C\n");
         skip();
     }

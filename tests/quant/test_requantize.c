@@ -171,10 +171,10 @@ static trueno_gguf *open_out(struct room *r)
 
 /* ------------------------------------------------------------- types and bytes */
 
-/* Tensor i of `out` is tensor i of the model in type `to`: decoded and encoded, or copied. */
-static void check_tensor(const trueno_gguf *out, size_t i, trueno_dtype to)
+/* Tensor i of `out` is tensor `t` of the input in type `to`: decoded and encoded as a whole, or
+ * copied. */
+static void check_tensor(const trueno_gguf *out, size_t i, const struct tensor *t, trueno_dtype to)
 {
-    const struct tensor *t = &model[i];
     trueno_gguf_tensor got;
     assert_int_equal(trueno_gguf_tensor_at(out, i, &got), TRUENO_OK);
     assert_int_equal(got.name.len, strlen(t->name));
@@ -291,7 +291,7 @@ static void test_types(void **state)
         assert_int_equal(convert(&r, expected[k].ask, &opt), TRUENO_OK);
         trueno_gguf *out = open_out(&r);
         assert_int_equal(trueno_gguf_n_tensors(out), N_MODEL);
-        for (size_t i = 0; i < N_MODEL; i++) check_tensor(out, i, expected[k].want[i]);
+        for (size_t i = 0; i < N_MODEL; i++) check_tensor(out, i, &model[i], expected[k].want[i]);
         check_keys(out, expected[k].file_type,
                    trueno_dtype_get_info(expected[k].ask)->is_quantized);
         trueno_gguf_free(out);
@@ -342,6 +342,10 @@ static void test_threads_and_sources(void **state)
     trueno_quantize_options opt = TRUENO_QUANTIZE_OPTIONS_INIT;
     opt.n_threads = 1;
     assert_int_equal(convert(&r, TRUENO_TYPE_Q8_0, &opt), TRUENO_OK);
+    trueno_gguf *out = open_out(&r);
+    check_tensor(out, 0, &big[0], TRUENO_TYPE_Q8_0);
+    check_tensor(out, 1, &big[1], TRUENO_TYPE_F32);
+    trueno_gguf_free(out);
     size_t size, again;
     uint8_t *first = read_file(r.out, &size);
     for (uint32_t threads = 2; threads <= 5; threads += 3) {
