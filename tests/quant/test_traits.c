@@ -97,14 +97,8 @@ static void test_names(void **state)
         assert_int_equal(trueno_dtype_from_name(&type, lower), TRUENO_OK);
         assert_int_equal(type, published[i].number);
     }
-    static const char *const wrong[] = {"",
-                                        "Q4",
-                                        "Q4_K_M",
-                                        "q4_k ",
-                                        "F322",
-                                        "Q4_2",
-                                        "\xc4\xb0"
-                                        "8"};
+    static const char *const wrong[] = {"",     "Q4",   "Q4_K_M",      "q4_k ",
+                                        "F322", "Q4_2", "\xc4\xb0\x38"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_int_equal(trueno_dtype_from_name(&type, wrong[i]), TRUENO_ERR_NOT_FOUND);
         assert_int_equal(type, 0);
