@@ -32,6 +32,11 @@ static trueno_status encode_fragment(struct tr_encode *e, const char *text, size
     return tr_spm_encode(e, text, len, e->t->add_space_prefix, err);
 }
 
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 /* Cuts at special tokens, the longest of those that begin leftmost. `at` is what tr_special_find
  * says about every position. */
 static trueno_status encode_cut(struct tr_encode *e, enum tr_special_set set, const char *text,
@@ -48,6 +53,8 @@ static trueno_status encode_cut(struct tr_encode *e, enum tr_special_set set, co
         if (status) return status;
         tr_encode_put(e, found->token[set]);
         i += found->depth;
+        if (e->t->flags[found->token[set]] & TR_TOKEN_STRIPS)
+            while (i < len && is_space(text[i])) i++;
         begin = i;
     }
     return encode_fragment(e, text + begin, len - begin, err);

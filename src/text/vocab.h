@@ -23,7 +23,8 @@ enum {
 enum tr_token_flag {
     TR_TOKEN_MERGES = 1 << 0, /* may come out of merging: not control, unknown or byte */
     TR_TOKEN_CUTS = 1 << 1,   /* found in text as a whole before merging */
-    TR_TOKEN_ENDS = 1 << 2    /* ends generation */
+    TR_TOKEN_ENDS = 1 << 2,   /* ends generation */
+    TR_TOKEN_STRIPS = 1 << 3  /* white space after it is skipped where it is cut out */
 };
 
 /* The space of SPM vocabularies: U+2581. */

@@ -109,6 +109,36 @@ static trueno_status need_token(const trueno_tokenizer *t, const trueno_gguf *g,
     return TRUENO_OK;
 }
 
+/* "phi-3" or "phi3" somewhere in a name, in letters of any case. */
+static bool names_phi3(trueno_str name)
+{
+    for (size_t i = 0; i + 4 <= name.len; i++) {
+        const char *p = name.data + i;
+        size_t dash = p[3] == '-' ? 1 : 0;
+        if ((p[0] | 32) == 'p' && (p[1] | 32) == 'h' && (p[2] | 32) == 'i' &&
+            i + 3 + dash < name.len && p[3 + dash] == '3')
+            return true;
+    }
+    return false;
+}
+
+/* Phi-3 was trained without the line ends that its chat format prints after control tokens. The
+ * files do not say so; the model's name does. */
+static void load_strips(trueno_tokenizer *t, const trueno_gguf *g)
+{
+    static const char *const keep[] = {"<s>", "<unk>", "<|endoftext|>"};
+    trueno_str name;
+    if (t->type != TR_VOCAB_SPM || trueno_gguf_get_str(g, "general.name", &name, NULL) ||
+        !names_phi3(name))
+        return;
+    for (uint32_t i = 0; i < t->n_vocab; i++)
+        if (t->kind[i] == TRUENO_TOKEN_CONTROL) t->flags[i] |= TR_TOKEN_STRIPS;
+    for (size_t i = 0; i < sizeof keep / sizeof keep[0]; i++) {
+        trueno_token id = trueno_token_find(t, keep[i], strlen(keep[i]));
+        if (id != TRUENO_TOKEN_NONE) t->flags[id] &= (uint8_t)~TR_TOKEN_STRIPS;
+    }
+}
+
 trueno_status tr_vocab_load_keys(trueno_tokenizer *t, const trueno_gguf *g, trueno_error *err)
 {
     static const char key_bos[] = "tokenizer.ggml.add_bos_token";
@@ -125,6 +155,7 @@ trueno_status tr_vocab_load_keys(trueno_tokenizer *t, const trueno_gguf *g, true
     if (!status) status = read_switch(g, key_eos, &t->add_eos, err);
     if (!status)
         status = read_switch(g, "tokenizer.ggml.add_space_prefix", &t->add_space_prefix, err);
+    load_strips(t, g);
     if (!status) status = need_token(t, g, key_bos, t->bos, &t->add_bos, err);
     if (!status) status = need_token(t, g, key_eos, t->eos, &t->add_eos, err);
     if (t->type == TR_VOCAB_BPE) t->add_space_prefix = false; /* means nothing to BPE */
