@@ -20,9 +20,9 @@
 
 enum {
     MAX_THREADS = 1024,
-    LINE = 64,            /* bytes of a cache line: counters apart, so that they do not fight */
-    SPIN_NS = 50000,      /* then sleep */
-    SPINS_PER_CLOCK = 32, /* looks at the gate between two looks at the clock */
+    LINE = 64,       /* bytes of a cache line: counters apart, so that they do not fight */
+    SPIN_NS = 50000, /* then sleep */
+    PAUSES = 64,     /* of the CPU, before the first yield: 1 to 4 us */
     STACK_BYTES = 1 << 20
 };
 
@@ -64,12 +64,8 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void spin_pause(bool yields)
+static void cpu_pause(void)
 {
-    if (yields) {
-        sched_yield();
-        return;
-    }
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -77,15 +73,19 @@ static void spin_pause(bool yields)
 #endif
 }
 
-/* True as soon as the gate was opened; false when the time to spin is over. */
+/* True as soon as the gate was opened; false when the time to spin is over. A thread that has not
+ * come after a few microseconds may be waiting for this very CPU, so the rest is yields: they cost
+ * next to nothing when no one else is ready, and on a busy machine they are what lets it come. */
 static bool gate_spin(struct gate *g, uint32_t seen, bool yields)
 {
+    for (int i = yields ? PAUSES : 0; i < PAUSES; i++) {
+        if (atomic_load_explicit(&g->opened, memory_order_acquire) != seen) return true;
+        cpu_pause();
+    }
     const uint64_t limit = now_ns() + SPIN_NS;
     do {
-        for (int i = 0; i < SPINS_PER_CLOCK; i++) {
-            if (atomic_load_explicit(&g->opened, memory_order_acquire) != seen) return true;
-            spin_pause(yields);
-        }
+        if (atomic_load_explicit(&g->opened, memory_order_acquire) != seen) return true;
+        sched_yield();
     } while (now_ns() < limit);
     return false;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Persistent thread pool. A run executes one function on all threads at once; inside it threads
- * meet at barriers. Waiting spins for a bounded time (about 50 us, with a yield when there are more
- * threads than CPUs), then sleeps.
+ * meet at barriers. Waiting spins for a bounded time (about 50 us; after the first few, or when
+ * there are more threads than CPUs, with yields), then sleeps.
  *
  *     static void work(void *arg, uint32_t tid, uint32_t n) { ...; tr_pool_barrier(pool); ... }
  *     tr_pool_run(pool, work, arg);
