@@ -95,7 +95,7 @@ static int apply_template(struct run *r, const struct settings *s, const char *q
         if (!r->text) return cli_error("no memory for the prompt");
         st = trueno_chat_apply(r->text, len + 1, &len, name, turns, n, true, &err);
     }
-    return st ? cli_failed("chat template", st, err.message) : CLI_OK;
+    return st ? cli_failed("cannot use the template", st, err.message) : CLI_OK;
 }
 
 static int encode(struct run *r, const struct settings *s)
