@@ -127,33 +127,40 @@ void check_rmsnorm(struct check *t, const struct tr_kernel *k, const struct tr_k
     check_lengths(t, ref, 1, WITH_X + 1);
 }
 
-/* Where the polynomial switches from one power of two to the next, and where exp ends. */
-static void check_glu_sweep(struct check *t, const struct tr_kernel *ref)
+/* 64 consecutive gates from `from` on. */
+static void check_gates(struct check *t, const struct tr_kernel *ref, float from)
 {
-    static float x[MAX_N], one[MAX_N], want[MAX_N];
-    for (int n = -130; n < 130; n++) {
-        struct vec_call r = {ref, want, x, one, NULL, 64, 0};
-        check_case(t, "gates around %d.5 ln 2", n);
-        float *gx = check_buffer(t, SLOT_X, "x", 256, CHECK_END, 0);
-        float *gw = check_buffer(t, SLOT_W, "w", 256, CHECK_END, 0);
-        float *gy = check_buffer(t, SLOT_Y, "y", 256, CHECK_END, 0);
-        float at = (float)((n + 0.5) * 0.69314718055994531);
-        for (size_t i = 0; i < 64; i++) {
-            x[i] = gx[i] = at;
-            one[i] = gw[i] = 1.0F;
-            at = nextafterf(at, INFINITY);
-        }
-        struct vec_call v = {t->kernel, gy, gx, gw, NULL, 64, 0};
-        call(&r);
-        if (check_call(t, call, &v)) check_floats(t, "y", gy, want, 64);
+    static float x[64], one[64], want[64];
+    struct vec_call r = {ref, want, x, one, NULL, 64, 0};
+
+    check_case(t, "64 gates from %a on", (double)from);
+    float *gx = check_buffer(t, SLOT_X, "x", sizeof x, CHECK_END, 0);
+    float *gw = check_buffer(t, SLOT_W, "w", sizeof one, CHECK_END, 0);
+    float *gy = check_buffer(t, SLOT_Y, "y", sizeof want, CHECK_END, 0);
+    for (size_t i = 0; i < 64; i++) {
+        x[i] = gx[i] = from;
+        one[i] = gw[i] = 1.0F;
+        from = nextafterf(from, INFINITY);
     }
+    struct vec_call v = {t->kernel, gy, gx, gw, NULL, 64, 0};
+    call(&r);
+    if (check_call(t, call, &v)) check_floats(t, "y", gy, want, 64);
+}
+
+/* Where exp goes from one power of two to the next, and where exp(-x) becomes infinite. */
+static void check_switches(struct check *t, const struct tr_kernel *ref)
+{
+    for (int n = -130; n < 130; n++) {
+        check_gates(t, ref, (float)((n + 0.5) * 0.69314718055994531));
+    }
+    check_gates(t, ref, -0x1.62e440p+6F); /* 9 floats below -88.72283 */
 }
 
 void check_glu(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref)
 {
     (void)k;
     check_lengths(t, ref, 1, WITH_W + 1);
-    check_glu_sweep(t, ref);
+    check_switches(t, ref);
 }
 
 void check_rope(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref)

@@ -530,6 +530,36 @@ static void test_zero_maximum(void **state)
     for_all(check_zero_maximum);
 }
 
+/* The smallest normal exponential counts, the next one does not: score 0 at position 5, the limit
+ * of exp (math.h) at position 6, whose values make what is left of it visible. */
+static void check_smallest_weight(struct scene *s)
+{
+    float limit = -0x1.5d589ep+6F, score[256] = {0};
+    score[6] = 1.0F;
+    set_scores(s, score);
+    for (size_t d = 0; d < s->head_dim; d++) {
+        put(s, s->v, v_index(s, 5, d), 0.0F);
+        put(s, s->v, v_index(s, 6, d), 32768.0F);
+    }
+    for (uint32_t i = 0; i < N_Q; i++) {
+        s->a.lo[i] = 5;
+        s->a.hi[i] = 7;
+    }
+    s->a.scale = limit;
+    run(s);
+    for (size_t d = 0; d < s->head_dim; d++)
+        assert_true(fabs((double)s->out[1][d] / (exp((double)limit) * 32768.0) - 1.0) <= 2e-7);
+    s->a.scale = nextafterf(limit, -100.0F);
+    run(s);
+    for (size_t d = 0; d < s->head_dim; d++) assert_true(s->out[1][d] == 0.0F);
+}
+
+static void test_smallest_weight(void **state)
+{
+    (void)state;
+    for_all(check_smallest_weight);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -539,7 +569,7 @@ int main(void)
         cmocka_unit_test(test_nan_query),       cmocka_unit_test(test_company),
         cmocka_unit_test(test_sum_order),       cmocka_unit_test(test_value_order),
         cmocka_unit_test(test_score_order),     cmocka_unit_test(test_single_position),
-        cmocka_unit_test(test_zero_maximum),
+        cmocka_unit_test(test_zero_maximum),    cmocka_unit_test(test_smallest_weight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
