@@ -128,6 +128,7 @@ static int run(const struct settings *s, trueno_ctx *ctx, trueno_gguf **in, true
     trueno_status st = trueno_gguf_open(ctx, in, s->in, NULL, &err);
     if (st) return cli_failed(s->in, st, err.message);
     st = trueno_quantize_gguf(*in, s->out, s->type, &opt, &err);
+    cli_progress(NULL, "", 1, 1); /* wipes the bar of a call that stopped half-way */
     if (st) return cli_failed(s->in, st, err.message);
     double seconds = cli_now() - start;
 
