@@ -11,19 +11,21 @@ cd "$(dirname "$0")/.." || exit 1
 
 # Debian packages: without the first ones nothing works, without the others steps are skipped.
 NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev libcmocka-dev'
-WANTED='python3 python3-venv clang clang-format doxygen'
+WANTED='python3 python3-venv clang libclang-rt-dev clang-format doxygen'
 # Python packages of the comparisons with other implementations, in a venv under build/.
 ORACLES='numpy==2.2.6 gguf==0.17.1'
 ORACLE_LLAMA='llama-cpp-python==0.3.16' # compiled from source: minutes the first time
-# Suites that are not ctest programs: run if they are there, in this order. They exit with 0 (all
-# well), 77 (skipped; the last line says why) or something else, and may end with a line
+# Suites that are not ctest programs, in this order; one that is not there is left out. They exit
+# with 0 (all well), 77 (skipped; the last line says why) or something else, and may end with a line
 # "N passed, N failed, N skipped".
-SUITES='tests/compare_ggml.py tests/compare_gguf.py tests/compare_tokenizer.py
-tests/compare_llama.sh'
+suites() {
+    suite tests/compare_ggml.py build/release/lib/libtrueno.so
+    suite tests/compare_tokens.py build/release/bin/trueno-tokenize \
+        "${TRUENO_TEST_DATA:-no-test-data}"/vocab/*.gguf
+    suite tests/compare_llama.sh build/release/bin
+}
 # Tests in which threads meet: the ones for ThreadSanitizer.
 TSAN_TESTS='test_thread test_mem test_ctx test_matmul test_matrix test_session'
-# Too slow under AddressSanitizer for what they find there (a ctest regular expression).
-ASAN_EXCLUDE='^check/'
 CLANG_FORMAT_VERSION=14 # others lay out some lines differently
 
 LOGS=build/test-logs
@@ -35,9 +37,11 @@ usage() {
 usage: sh tests/run.sh [--quick] [--no-install] [--help]
   --quick       release build and its tests only
   --no-install  use what is there: no apt-get, no pip
-Environment: JOBS (jobs at once; all CPUs), TRUENO_TEST_DATA (folder of test data; ../shared/data if
-it is there), TRUENO_TEST_PYTHON (interpreter that has the oracles; a venv in build/ is made
-otherwise), PIP_SECONDS (time limit of its packages; 900).
+Environment:
+  JOBS                jobs at once (all CPUs)
+  TRUENO_TEST_DATA    folder of test data (../shared/data if it is there)
+  TRUENO_TEST_PYTHON  interpreter that has the oracles (a venv is made in build/)
+  PIP_SECONDS         time limit for compiling llama.cpp (900)
 END
 }
 
@@ -98,6 +102,15 @@ own_counts() {
         "$1" | tail -n 1
 }
 
+# What a failed step said: the paragraphs "FAILED: ..." of our scripts, else the end of the log
+why() {
+    if grep -q '^FAILED: ' "$1"; then
+        awk '/^[^ ]/ { show = /^FAILED: / } show' "$1" | head -n 60
+    else
+        tail -n 30 "$1"
+    fi
+}
+
 # step NAME COMMAND...: runs it with its output in the log; counts as one, or as what it counted
 step() {
     begin "$1"
@@ -117,7 +130,7 @@ step() {
     fi
     # shellcheck disable=SC2086
     finish $rc $counts
-    [ $rc -eq 0 ] || tail -n 30 "$log" | sed 's/^/       | /'
+    [ $rc -eq 0 ] || why "$log" | cut -c1-200 | sed 's/^/       | /'
     return $rc
 }
 
@@ -162,7 +175,7 @@ run_ctest() {
     finish $rc $counts
     sed -n 's/^[0-9]*: \[  SKIPPED \] \([A-Za-z_].*\)/       skipped: \1/p' "$log" | sort -u
     [ $rc -eq 0 ] || grep -E '\*\*\*[A-Z]|\[  (FAILED|ERROR|  LINE) |^[0-9]+: .*(ERROR: |runtime error|WARNING: Thread)' \
-        "$log" | head -n 40 | sed 's/^/       | /'
+        "$log" | head -n 40 | cut -c1-200 | sed 's/^/       | /'
     return $rc
 }
 
@@ -241,8 +254,29 @@ clang_build() {
         -DTRUENO_WERROR=ON -DTRUENO_BUILD_TESTS=OFF && cmake --build build/clang -j "$JOBS"
 }
 
-asan_build() {
-    cmake --preset asan -DTRUENO_BUILD_PROGRAMS=OFF && cmake --build build/asan -j "$JOBS"
+# The compiler for sanitizers: clang if it has their run-time library, because gcc takes minutes for
+# the kernels under AddressSanitizer.
+sanitizer_compiler() {
+    if echo 'int main(void) { return 0; }' |
+        clang -fsanitize=address,undefined -x c - -o build/sanitizer-probe 2>/dev/null; then
+        echo clang
+    else
+        echo gcc
+    fi
+}
+
+# sanitizer_build PRESET TARGET...
+sanitizer_build() {
+    preset=$1
+    shift
+    cmake --preset "$preset" -B "build/$preset-$san_cc" -DCMAKE_C_COMPILER="$san_cc" \
+        -DTRUENO_BUILD_PROGRAMS=OFF && cmake --build "build/$preset-$san_cc" -j "$JOBS" --target "$@"
+}
+
+# Programs of ctest, without the kernel checker: test_NAME, and replay_NAME for each fuzz target
+test_targets() {
+    find tests -name 'test_*.c' | sed 's|.*/||; s|\.c$||'
+    find tests/fuzz -name 'fuzz_*.c' 2>/dev/null | sed 's|.*/fuzz_|replay_|; s|\.c$||'
 }
 
 # The tests of TSAN_TESTS that the tree has
@@ -254,20 +288,16 @@ tsan_tests() {
     done
 }
 
-tsan_build() {
-    # shellcheck disable=SC2046
-    cmake --preset tsan -DTRUENO_BUILD_PROGRAMS=OFF &&
-        cmake --build build/tsan -j "$JOBS" --target $(tsan_tests)
-}
-
 # ThreadSanitizer wants memory laid out in a way that newer kernels give only without randomisation.
 tsan_run() {
     wrap=
     setarch "$(uname -m)" -R true 2>/dev/null && wrap="setarch $(uname -m) -R"
-    if $wrap build/tsan/bin/test_ctx 2>&1 | grep -q 'unexpected memory mapping'; then
+    # shellcheck disable=SC2086
+    if $wrap "build/tsan-$san_cc/bin/test_ctx" 2>&1 | grep -q 'unexpected memory mapping'; then
         skip "tests under ThreadSanitizer" "it does not run on this kernel"
     else
-        run_ctest "tests under ThreadSanitizer" build/tsan -R "/($(tsan_tests | tr '\n' '|')none)\$"
+        run_ctest "tests under ThreadSanitizer" "build/tsan-$san_cc" \
+            -R "/($(tsan_tests | tr '\n' '|')none)\$"
     fi
     wrap=
 }
@@ -287,57 +317,71 @@ format() {
         -exec "$tool" --dry-run --Werror {} +
 }
 
+# suite FILE ARGUMENT...
 suite() {
-    case $1 in
-    *.py)
-        have python3 || { echo "python3 is not installed"; return 77; }
-        python3 "$1"
+    file=$1
+    [ -e "$file" ] || return 0
+    case "$*" in
+    *'*'*) # a pattern that found nothing
+        skip "$file" "no test data; TRUENO_TEST_DATA names its folder"
+        return 0
         ;;
-    *) sh "$1" build/release ;;
+    esac
+    case $file in
+    *.py)
+        if have python3; then step "$file" python3 "$@"; else skip "$file" "no python3"; fi
+        ;;
+    *) step "$file" sh "$@" ;;
     esac
 }
 
 # ------------------------------------------------------------------------- main
 
-wrap=
-export ASAN_OPTIONS="${ASAN_OPTIONS:-allocator_may_return_null=1}"
-export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
-export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1}"
-if [ -z "${TRUENO_TEST_DATA:-}" ] && [ -d ../shared/data ]; then
-    TRUENO_TEST_DATA=$(cd ../shared/data && pwd)
-    export TRUENO_TEST_DATA
-fi
-
-install_packages
-for tool in cc cmake ninja pkg-config; do
-    have $tool || { echo "$tool is not installed; needed are: $NEEDED"; exit 1; }
-done
-
-if step "release build, gcc, warnings are errors" release_build; then
-    run_ctest "tests" build/release
-    release=yes
-else
-    release=no
-fi
-
-if [ $quick = no ]; then
-    step "clang build, warnings are errors" clang_build
-    step "format" format
-    step "documentation" docs
-    if [ $release = yes ]; then
-        step "symbols" sh tests/symbols.sh build/release
-        step "installed package" sh tests/install/consumers.sh build/release
+# In a function, so that the shell has read all of this file before the first step.
+main() {
+    wrap=
+    export ASAN_OPTIONS="${ASAN_OPTIONS:-allocator_may_return_null=1}"
+    export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+    export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1}"
+    if [ -z "${TRUENO_TEST_DATA:-}" ] && [ -d ../shared/data ]; then
+        TRUENO_TEST_DATA=$(cd ../shared/data && pwd)
+        export TRUENO_TEST_DATA
     fi
-    step "build for AddressSanitizer, UBSan" asan_build &&
-        run_ctest "tests under AddressSanitizer, UBSan" build/asan -E "$ASAN_EXCLUDE"
-    step "build for ThreadSanitizer" tsan_build && tsan_run
-    if [ $release = yes ]; then
-        prepare_python
-        for file in $SUITES; do
-            [ -e "$file" ] && step "$file" suite "$file"
-        done
-    fi
-fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+    install_packages
+    for tool in cc cmake ninja pkg-config; do
+        have $tool || { echo "$tool is not installed; needed are: $NEEDED"; exit 1; }
+    done
+
+    if step "release build, gcc, warnings are errors" release_build; then
+        run_ctest "tests" build/release
+        release=yes
+    else
+        release=no
+    fi
+
+    if [ $quick = no ]; then
+        step "clang build, warnings are errors" clang_build
+        step "format" format
+        step "documentation" docs
+        if [ $release = yes ]; then
+            step "symbols" sh tests/symbols.sh build/release
+            step "installed package" sh tests/install/consumers.sh build/release
+        fi
+        san_cc=$(sanitizer_compiler)
+        # shellcheck disable=SC2046
+        step "build for AddressSanitizer, UBSan" sanitizer_build asan $(test_targets) &&
+            run_ctest "tests under AddressSanitizer, UBSan" "build/asan-$san_cc" -E '^check/'
+        # shellcheck disable=SC2046
+        step "build for ThreadSanitizer" sanitizer_build tsan $(tsan_tests) && tsan_run
+        if [ $release = yes ]; then
+            prepare_python
+            suites
+        fi
+    fi
+
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ $failed -eq 0 ]
+}
+
+main

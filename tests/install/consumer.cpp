@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The same from C++17: every INIT macro and type of the headers compiles, handles fit unique_ptr. */
+/* The same from C++17: every INIT macro and type of the headers compiles, handles fit unique_ptr.
+ */
 #include <memory>
 #include <string>
 #include <trueno.h>

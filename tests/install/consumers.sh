@@ -88,6 +88,6 @@ for kind in shared static; do
     done
 done
 check "version of trueno.pc" test "$(pkg-config --modversion trueno)" = \
-    "$(sed -n 's/^#define TRUENO_VERSION  *"\(.*\)"/\1/p' "$prefix/include/trueno/base.h")"
+    "$(sed -n 's/^#define TRUENO_VERSION  *"\([0-9.]*\)".*/\1/p' "$prefix/include/trueno/base.h")"
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ]
