@@ -95,8 +95,9 @@ typedef size_t (*trueno_read_fn)(void *user, void *dst, uint64_t offset, size_t 
 
 /** Opens a file. A first shard `NAME-00001-of-0000N.gguf` opens its siblings in the same directory
  * too. `path` is UTF-8. On success the caller owns `*out`.
- *  @return OK; ERR_ARGUMENT; ERR_IO; ERR_TRUNCATED; ERR_CORRUPT; ERR_UNSUPPORTED (version 1,
- * big-endian, old magics); ERR_TOO_LARGE (a cap); ERR_NO_MEMORY */
+ *  @return OK; ERR_ARGUMENT; ERR_IO; ERR_TRUNCATED; ERR_CORRUPT; ERR_UNSUPPORTED (other versions,
+ * big-endian, old magics, arrays of arrays, tensor types of other forks, an alignment above 2^20,
+ * more than 1024 shards); ERR_TOO_LARGE (a cap); ERR_NO_MEMORY */
 TRUENO_API trueno_status trueno_gguf_open(trueno_ctx *ctx, trueno_gguf **out, const char *path,
                                           const trueno_gguf_options *opt, trueno_error *err);
 
@@ -154,7 +155,8 @@ TRUENO_API ptrdiff_t trueno_gguf_find(const trueno_gguf *g, const char *key);
 
 /** Scalar by key. Integers of any width and sign are accepted when the value fits; floats only as
  * floats; bools only as bools. @return OK; ERR_NOT_FOUND (`*out` unchanged, so a default may be put
- * there first); ERR_CORRUPT (another type, or a value that does not fit; `err` names the key) */
+ * there first); ERR_CORRUPT (another type, or a value that does not fit: `*out` is 0 and `err` names
+ * the key). NaN and infinities are handed on as they are. */
 TRUENO_API trueno_status trueno_gguf_get_u64(const trueno_gguf *g, const char *key, uint64_t *out,
                                              trueno_error *err);
 /** As trueno_gguf_get_u64, signed. */
@@ -227,7 +229,10 @@ TRUENO_API trueno_status trueno_gguf_tensor_read(const trueno_gguf *g, size_t in
 
 /* ---------------------------------------------------------------- writer */
 
-/** Builds a GGUF v3 file. Keys and tensors are written in the order they were added. */
+/** Builds a GGUF v3 file. Keys and tensors are written in the order they were added. Data is aligned
+ * to key `general.alignment` (u32, a power of two up to 2^20) if that is added, else to 32 bytes.
+ * When a tensor is quantised and key `general.quantization_version` was not added, it is written as
+ * 2 behind the other keys. */
 typedef struct trueno_gguf_writer trueno_gguf_writer;
 
 /** @return OK; ERR_ARGUMENT; ERR_NO_MEMORY */

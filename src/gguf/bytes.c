@@ -23,10 +23,6 @@ bool tr_vec_reserve(trueno_ctx *ctx, struct tr_vec *v, uint64_t more, size_t ele
 void tr_vec_shrink(trueno_ctx *ctx, struct tr_vec *v, size_t elem_bytes)
 {
     if (v->n == v->cap) return;
-    if (v->n == 0) {
-        tr_vec_free(ctx, v);
-        return;
-    }
     void *data = tr_realloc(ctx, v->data, (size_t)v->n * elem_bytes);
     if (!data) return; /* keeps the larger block */
     v->data = data;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Reads the metadata pairs of a file: names, types, sizes and duplicates are checked here, and the
  * place of every string is noted. */
-#include "base/error.h"
 #include "gguf/gguf_file.h"
 
 /* Sizes and names by type number. */
@@ -65,9 +64,9 @@ static trueno_status read_strings(struct tr_shard *s, struct tr_cursor *c, uint6
 
 static trueno_status read_fixed(struct tr_cursor *c, const struct tr_kv *kv)
 {
-    uint64_t at = 0, bytes = 0;
-    if (!tr_mul(&bytes, kv->count, tr_gguf_type_bytes(kv->elem_type)))
-        return tr_cursor_short(c, UINT64_MAX, "the array");
+    uint64_t at = 0;
+    /* does not wrap: read_array_head has compared the count with the rest of the file */
+    const uint64_t bytes = kv->count * tr_gguf_type_bytes(kv->elem_type);
     TR_TRY(tr_take(c, bytes, &at, "the value"));
     if (kv->elem_type != TRUENO_GGUF_BOOL) return TRUENO_OK;
     for (uint64_t i = 0; i < bytes; i++)

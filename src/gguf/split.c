@@ -129,7 +129,6 @@ static trueno_status check_first(const struct tr_shard *first, uint64_t no, uint
                                  trueno_error *err)
 {
     const char *label = first->src.label;
-    if (count == 0) return tr_fail(err, TRUENO_ERR_CORRUPT, "%s: key 'split.count' is 0", label);
     if (no >= count)
         return tr_fail(err, TRUENO_ERR_CORRUPT, "%s: key 'split.no' is %llu, 'split.count' is %llu",
                        label, (unsigned long long)no, (unsigned long long)count);

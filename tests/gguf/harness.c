@@ -51,6 +51,40 @@ uint64_t memory_bound(uint64_t n)
     return 16 * n + 8192;
 }
 
+static void fail_request(action act, void *arg, uint64_t n, bool *reached)
+{
+    struct memory m = {0};
+    trueno_error err = {TRUENO_OK, ""};
+    uint64_t before, after;
+    trueno_ctx *ctx = memory_ctx(&m);
+    trueno_ctx_memory(ctx, &before, NULL);
+    m.fail_at = m.calls + n;
+    trueno_status status = act(ctx, arg, &err);
+    *reached = m.calls >= m.fail_at;
+    trueno_ctx_memory(ctx, &after, NULL);
+    assert_true(before == after);
+    if (status) {
+        assert_true(*reached);
+        assert_int_equal(status, TRUENO_ERR_NO_MEMORY);
+        assert_int_equal(err.status, TRUENO_ERR_NO_MEMORY);
+    }
+    /* the same context works as soon as there is memory */
+    m.fail_at = 0;
+    assert_int_equal(act(ctx, arg, &err), TRUENO_OK);
+    trueno_ctx_free(ctx);
+    assert_true(m.live == 0);
+}
+
+/* A refused request may do no harm (a table that keeps unused room), so the end is not the first
+ * success but the first run in which none was refused. */
+void fail_each_request(action act, void *arg, size_t at_least)
+{
+    uint64_t n = 0;
+    for (bool reached = true; reached;) fail_request(act, arg, ++n, &reached);
+    print_message("%u requests failed in turn\n", (unsigned)n - 1);
+    assert_true(n - 1 >= at_least);
+}
+
 /* ---------------------------------------------------------------- sources */
 
 size_t bytes_read(void *user, void *dst, uint64_t offset, size_t size_bytes)

@@ -51,6 +51,14 @@ void expect_case(const char *test, struct gb *b, trueno_status status, const cha
 #define expect_fail(b, status, word) expect_case(__func__, b, status, word)
 #define expect_ok(b)                 expect_case(__func__, b, TRUENO_OK, NULL)
 
+/* Something that is done with a context and must fail cleanly when memory does. */
+typedef trueno_status (*action)(trueno_ctx *ctx, void *arg, trueno_error *err);
+
+/* Runs it with the first, second, ... request for memory failing, until none is left to fail, at
+ * least at_least of them. Each failure must be NO_MEMORY, leak nothing, and leave a context that
+ * works. */
+void fail_each_request(action act, void *arg, size_t at_least);
+
 /* Opens a buffer that must be good. */
 trueno_gguf *open_good(trueno_ctx *ctx, const struct gb *b);
 

@@ -387,6 +387,12 @@ static void case_49_overlap(void **state)
     expect_fail(&b, TRUENO_ERR_CORRUPT, "'first': its data overlaps that of 'second'");
     b = with_offsets(1, 32, 32, 96); /* the same place */
     expect_fail(&b, TRUENO_ERR_CORRUPT, "overlaps");
+    gb_header(&b, 2, 0); /* by one byte */
+    gb_tensor1(&b, "first", 33, I8, 0);
+    gb_tensor1(&b, "second", 1, I8, 32);
+    gb_pad(&b, 32);
+    gb_fill(&b, 0, 64);
+    expect_fail(&b, TRUENO_ERR_CORRUPT, "'second': its data overlaps that of 'first'");
     /* one that lies inside of another, but not of its neighbour in the order of offsets */
     gb_header(&b, 3, 0);
     gb_tensor1(&b, "large", 64, F32, 0);

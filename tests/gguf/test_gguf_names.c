@@ -97,6 +97,7 @@ static void each_set_has_its_own_key(void **state)
     tr_names_init(&b, ctx, text, counted);
     assert_true(tr_names_find(&a, "00000000", 8) == -1); /* empty */
     assert_true(tr_names_reserve(&a, 1000) && tr_names_reserve(&b, 1000));
+    assert_int_equal(a.n_slots, 2048); /* at most half full */
     const uint64_t calls = m.calls;
     for (uint32_t i = 0; i < 1000; i++) {
         assert_int_equal(tr_names_add(&a, i), TRUENO_OK);

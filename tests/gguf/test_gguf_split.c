@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gguf/harness.h"
 #include "gguf/walk.h"
@@ -219,6 +220,23 @@ static void split_caps_count_over_all_shards(void **state)
     free(path);
 }
 
+static trueno_status open_set(trueno_ctx *ctx, void *arg, trueno_error *err)
+{
+    trueno_gguf *g = NULL;
+    trueno_status status = trueno_gguf_open(ctx, &g, arg, NULL, err);
+    trueno_gguf_free(g);
+    return status;
+}
+
+static void split_without_memory(void **state)
+{
+    struct fixture *f = *state;
+    write_shards(f);
+    char *path = path_in(f->dir, names[0]);
+    fail_each_request(open_set, path, 15);
+    free(path);
+}
+
 /* ------------------------------------------------------------------- cases */
 
 static void case_79_split_count_65535(void **state)
@@ -315,14 +333,21 @@ static void case_84_names(void **state)
         free(path);
     }
     gb_free(&b);
+    /* a path shorter than what it should end in */
+    char cwd[4096];
+    trueno_gguf *g = NULL;
+    trueno_error err;
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    assert_int_equal(chdir(f->dir), 0);
+    assert_int_equal(trueno_gguf_open(f->ctx, &g, "a", NULL, &err), TRUENO_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "must be named"));
+    assert_int_equal(chdir(cwd), 0);
     /* a path longer than any buffer: a status, and a message that is cut */
     size_t n = 1 << 20;
     char *path = malloc(n + 1);
     assert_non_null(path);
     memset(path, 'x', n);
     strcpy(path + n - 23, names[0]);
-    trueno_gguf *g = NULL;
-    trueno_error err;
     assert_int_equal(trueno_gguf_open(f->ctx, &g, path, NULL, &err), TRUENO_ERR_IO);
     assert_true(strlen(err.message) < TRUENO_ERROR_MAX);
     assert_int_equal(trueno_gguf_open(f->ctx, &g, "", NULL, &err), TRUENO_ERR_IO);
@@ -334,11 +359,17 @@ static void case_84_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(split_opens_all_shards),         CASE(split_explicit_list),
-        CASE(split_list_of_one_plain_file),   CASE(split_caps_count_over_all_shards),
-        CASE(case_79_split_count_65535),      CASE(case_80_split_numbers),
-        CASE(case_81_shard_missing),          CASE(case_82_tensor_in_two_shards),
-        CASE(case_83_shard_of_another_model), CASE(case_84_names),
+        CASE(split_opens_all_shards),
+        CASE(split_explicit_list),
+        CASE(split_list_of_one_plain_file),
+        CASE(split_caps_count_over_all_shards),
+        CASE(split_without_memory),
+        CASE(case_79_split_count_65535),
+        CASE(case_80_split_numbers),
+        CASE(case_81_shard_missing),
+        CASE(case_82_tensor_in_two_shards),
+        CASE(case_83_shard_of_another_model),
+        CASE(case_84_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
