@@ -8,8 +8,11 @@
 
 #include "gemm_zmm.h"
 
-/* Row groups at once: at least eight chains in flight, four in the worst case. */
-#define GROUPS(nt) ((nt) <= 2 ? 4 : (nt) <= 4 ? 2 : 1)
+/* Row groups at once: chains enough for two units of latency four, where registers allow. */
+ALWAYS_INLINE int float_groups(int nt)
+{
+    return nt <= 4 ? 4 : 2;
+}
 
 /* Weights of elements i and i + 1, i even; of i alone if `last`. */
 ALWAYS_INLINE void load_weights(__m512 w[2], const uint8_t *group, size_t i, trueno_dtype t,
@@ -29,23 +32,32 @@ ALWAYS_INLINE void load_weights(__m512 w[2], const uint8_t *group, size_t i, tru
     }
 }
 
-/* y[g][c] += elements i and i + 1 of row group g x those of column c; i alone if `last`. */
+/* y[g][c] += element `half` of row group g's pair x that of column c. */
+ALWAYS_INLINE void add_element(__m512 y[4][TR_NT_MAX], __m512 w[4][2], int half, const float *x,
+                               int n_groups, int nt)
+{
+    UNROLL
+    for (int c = 0; c < nt; c++) {
+        __m512 a = _mm512_set1_ps(x[c]);
+        UNROLL
+        for (int g = 0; g < n_groups; g++) y[g][c] = _mm512_fmadd_ps(w[g][half], a, y[g][c]);
+    }
+}
+
+/* Elements i and i + 1; i alone if `last`. x: activations of element i. */
 ALWAYS_INLINE void add_pair(__m512 y[4][TR_NT_MAX], const uint8_t *w, size_t group_bytes, size_t i,
                             const float *x, trueno_dtype t, int n_groups, int nt, bool last)
 {
+    __m512 e[4][2];
     UNROLL
     for (int g = 0; g < n_groups; g++) {
-        __m512 e[2];
         const uint8_t *group = w + (size_t)g * group_bytes;
-        if (nt <= 4) _mm_prefetch((const char *)group + 32 * i + 2048, _MM_HINT_T0);
-        load_weights(e, group, i, t, last);
-        UNROLL
-        for (int c = 0; c < nt; c++) y[g][c] = _mm512_fmadd_ps(e[0], _mm512_set1_ps(x[c]), y[g][c]);
-        if (last) continue;
-        UNROLL
-        for (int c = 0; c < nt; c++)
-            y[g][c] = _mm512_fmadd_ps(e[1], _mm512_set1_ps(x[nt + c]), y[g][c]);
+        const size_t bytes = t == TRUENO_TYPE_F32 ? 64 : 32; /* of one element of 16 rows */
+        if (nt <= 4) prefetch(group + bytes * i + 2048, 2 * bytes);
+        load_weights(e[g], group, i, t, last);
     }
+    add_element(y, e, 0, x, n_groups, nt);
+    if (!last) add_element(y, e, 1, x + nt, n_groups, nt);
 }
 
 /* n_groups <= 4 row groups from w on. */
@@ -73,9 +85,11 @@ ALWAYS_INLINE void gemm(float *out, size_t ldo, const uint8_t *w, size_t n_group
                         size_t k, trueno_dtype t, int nt)
 {
     size_t group_bytes = t == TRUENO_TYPE_F32 ? 64 * k : 32 * (k + k % 2);
+    const size_t step = (size_t)float_groups(nt);
     size_t g = 0;
-    for (; g + GROUPS(nt) <= n_groups; g += GROUPS(nt))
-        multiply(out + TR_ROWS * g, ldo, w + g * group_bytes, group_bytes, x, k, t, GROUPS(nt), nt);
+    for (; g + step <= n_groups; g += step)
+        multiply(out + TR_ROWS * g, ldo, w + g * group_bytes, group_bytes, x, k, t,
+                 float_groups(nt), nt);
     for (; g < n_groups; g++)
         multiply(out + TR_ROWS * g, ldo, w + g * group_bytes, group_bytes, x, k, t, 1, nt);
 }
@@ -94,27 +108,9 @@ KERNEL(gemm_f16_avx512, TRUENO_TYPE_F16)
 KERNEL(gemm_bf16_avx512, TRUENO_TYPE_BF16)
 
 static const struct tr_kernel kernels[] = {
-    {"gemm_f32_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_F32,
-     TR_ACT_F32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_f32_avx512}},
-    {"gemm_f16_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_F16,
-     TR_ACT_F32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_f16_avx512}},
-    {"gemm_bf16_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_BF16,
-     TR_ACT_F32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_bf16_avx512}},
+    ROW("f32", TRUENO_TYPE_F32, TR_ACT_F32, gemm_f32_avx512),
+    ROW("f16", TRUENO_TYPE_F16, TR_ACT_F32, gemm_f16_avx512),
+    ROW("bf16", TRUENO_TYPE_BF16, TR_ACT_F32, gemm_bf16_avx512),
 };
 const struct tr_kernel_table tr_table_gemm_float_avx512 = {kernels,
                                                            sizeof kernels / sizeof *kernels};

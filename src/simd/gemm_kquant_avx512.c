@@ -24,31 +24,36 @@ ALWAYS_INLINE void unpack_scales(struct scales *s, const uint8_t *planes)
     _mm512_store_si512(s->m[4], _mm512_or_si512(high_nibbles(z2), m_top));
 }
 
-/* sum[c] += scale of 32 x dot of 32. `v`: N4, and H1 if `high`. aq: words of the 32. */
-ALWAYS_INLINE void add_run(__m512i *sum, __m512i scale, const uint8_t *v, const int32_t *aq,
-                           bool high, int nt)
+/* sum += scale x t. */
+ALWAYS_INLINE void add_scaled(int_tile sum, const __m512i *scale, int_tile t, int nt)
 {
-    __m512i t[TR_NT_MAX], u[TR_NT_MAX];
-    __m512i h1 = high ? load_vector(v + 256) : _mm512_setzero_si512();
-    bool split = nt <= 4; /* two chains, where few columns do not hide the latency */
     UNROLL
-    for (int c = 0; c < nt; c++) t[c] = u[c] = _mm512_setzero_si512();
-    UNROLL
-    for (int h = 0; h < 4; h++) {
-        __m512i x = load_vector(v + 64 * h), lo = low_nibbles(x), hi = high_nibbles(x);
-        if (high) lo = or_masked(lo, high_bit(h1, h), 0x10);
-        if (high) hi = or_masked(hi, high_bit(h1, h + 4), 0x10);
-        dot_step(t, lo, aq + h * nt, nt);
-        dot_step(split ? u : t, hi, aq + (h + 4) * nt, nt);
-    }
-    UNROLL
-    for (int c = 0; c < nt; c++) {
-        if (split) t[c] = _mm512_add_epi32(t[c], u[c]);
-        sum[c] = _mm512_add_epi32(sum[c], _mm512_mullo_epi32(scale, t[c]));
+    for (int g = 0; g < groups(nt); g++) {
+        UNROLL
+        for (int c = 0; c < nt; c++)
+            sum[g][c] = _mm512_add_epi32(sum[g][c], _mm512_mullo_epi32(scale[g], t[g][c]));
     }
 }
 
-/* J of every column: pairs of minimums x pairs of activation sums. */
+/* I of a Q4_K panel, or Q5_K if `high`. w: the panel; aq: its activations. */
+ALWAYS_INLINE void sum_q45k(int_tile sum, const struct scales s[2], const uint8_t *w, size_t apart,
+                            const int32_t *aq, bool high, int nt)
+{
+    clear_ints(sum, nt);
+#pragma GCC unroll 1
+    for (size_t i = 0; i < 8; i++, aq += 8 * nt) {
+        int_tile t;
+        __m512i scale[2];
+        clear_ints(t, nt);
+        dot_n4(t, w + 256 + (high ? 320 : 256) * i, apart, aq, high, nt);
+        UNROLL
+        for (int g = 0; g < groups(nt); g++)
+            scale[g] = _mm512_cvtepu8_epi32(load_plane(s[g].sc[i]));
+        add_scaled(sum, scale, t, nt);
+    }
+}
+
+/* J of one row group: pairs of minimums x pairs of activation sums. */
 ALWAYS_INLINE void dot_mins(__m512i *j, const struct scales *s, const int32_t *bs, int nt)
 {
     UNROLL
@@ -64,40 +69,41 @@ ALWAYS_INLINE void dot_mins(__m512i *j, const struct scales *s, const int32_t *b
     }
 }
 
-/* One row group of Q4_K, or Q5_K if `high`. */
-ALWAYS_INLINE void group_q45k(float *out, size_t ldo, const uint8_t *w, const struct tr_a8_256 *act,
-                              size_t n_panels, bool high, int nt)
+/* Row groups of Q4_K, or Q5_K if `high`. */
+ALWAYS_INLINE void pass_q45k(struct pass pass, struct tr_a8_256 a, size_t n_panels, bool high,
+                             int nt)
 {
-    const size_t vectors = high ? 320 : 256;
-    struct tr_a8_256 a = *act;
-    __m512 y[TR_NT_MAX];
-    UNROLL
-    for (int c = 0; c < nt; c++) y[c] = _mm512_setzero_ps();
+    const size_t panel_bytes = high ? 2816 : 2304;
+    float_tile y;
+    clear_floats(y, nt);
     for (size_t p = 0; p < n_panels; p++) {
-        struct scales s;
-        __m512i sum[TR_NT_MAX], j[TR_NT_MAX];
-        if (nt <= 4) prefetch(w + 2 * (256 + 8 * vectors), 256 + 8 * vectors);
-        unpack_scales(&s, w + 64);
+        struct scales s[2];
+        int_tile sum;
+        int_tile j;
+        if (nt <= 4) prefetch(pass.w + 2 * panel_bytes, panel_bytes);
         UNROLL
-        for (int c = 0; c < nt; c++) sum[c] = _mm512_setzero_si512();
-#pragma GCC unroll 1
-        for (int i = 0; i < 8; i++, a.q += 8 * nt)
-            add_run(sum, _mm512_cvtepu8_epi32(load_plane(s.sc[i])), w + 256 + vectors * (size_t)i,
-                    a.q, high, nt);
-        dot_mins(j, &s, a.bs, nt);
-        __m512 d = load_halves(w), dmin = load_halves(w + 32);
-        UNROLL
-        for (int c = 0; c < nt; c++) {
-            __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum[c]));
-            v = _mm512_fnmadd_ps(dmin, _mm512_cvtepi32_ps(j[c]), v);
-            y[c] = _mm512_fmadd_ps(_mm512_set1_ps(a.a[c]), v, y[c]);
+        for (int g = 0; g < groups(nt); g++) {
+            unpack_scales(&s[g], pass.w + (size_t)g * pass.apart + 64);
+            dot_mins(j[g], &s[g], a.bs, nt);
         }
-        w += 256 + 8 * vectors;
+        sum_q45k(sum, s, pass.w, pass.apart, a.q, high, nt);
+        UNROLL
+        for (int g = 0; g < groups(nt); g++) {
+            const uint8_t *w = pass.w + (size_t)g * pass.apart;
+            __m512 d = load_halves(w), dmin = load_halves(w + 32);
+            UNROLL
+            for (int c = 0; c < nt; c++) {
+                __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum[g][c]));
+                v = _mm512_fnmadd_ps(dmin, _mm512_cvtepi32_ps(j[g][c]), v);
+                y[g][c] = _mm512_fmadd_ps(_mm512_set1_ps(a.a[c]), v, y[g][c]);
+            }
+        }
+        pass.w += panel_bytes;
+        a.q += 64 * nt;
         a.a += nt;
         a.bs += 4 * nt;
     }
-    UNROLL
-    for (int c = 0; c < nt; c++) _mm512_storeu_ps(out + (size_t)c * ldo, y[c]);
+    store_floats(&pass, y, nt);
 }
 
 ALWAYS_INLINE void gemm_q45k(float *out, size_t ldo, const uint8_t *w, size_t n_groups,
@@ -105,8 +111,8 @@ ALWAYS_INLINE void gemm_q45k(float *out, size_t ldo, const uint8_t *w, size_t n_
 {
     struct tr_a8_256 a = tr_a8_256_view(act, k, (size_t)nt);
     size_t group_bytes = k / 256 * (high ? 2816 : 2304);
-    for (size_t g = 0; g < n_groups; g++)
-        group_q45k(out + 16 * g, ldo, w + g * group_bytes, &a, k / 256, high, nt);
+    for (size_t g = 0; g < n_groups; g += (size_t)groups(nt))
+        pass_q45k(pass_at(g, out, ldo, w, n_groups, group_bytes), a, k / 256, high, nt);
 }
 
 static void gemm_q4_k_avx512(float *out, size_t ldo, const void *w, size_t n_groups,
@@ -124,56 +130,75 @@ static void gemm_q5_k_avx512(float *out, size_t ldo, const void *w, size_t n_gro
 #undef CALL
 }
 
-/* sum[c] += the two scales of 32 weights x dots of 16, whose zero point is in where they start. */
-ALWAYS_INLINE void add_run_q6k(__m512i *sum, const uint8_t *planes, const uint8_t *v,
-                               const int32_t *aq, const int32_t *z16, int nt)
+/* sum += scale x dots of 16 weights, whose zero point is in where the dots start (act.h). `half`
+ * 0: steps 0..3, 1: steps 4..7. v: N4, H2; aq: words of the 16. */
+ALWAYS_INLINE void add_half_q6k(int_tile sum, const __m512i *scale, const uint8_t *v, size_t apart,
+                                const int32_t *aq, const int32_t *z16, int half, int nt)
 {
+    int_tile t;
     UNROLL
-    for (int half = 0; half < 2; half++) {
-        __m512i t[TR_NT_MAX], h2 = load_vector(v + 256 + 64 * half);
-        __m512i scale = _mm512_cvtepi8_epi32(load_plane(planes + 16 * half));
+    for (int c = 0; c < nt; c++) {
+        __m512i z = _mm512_set1_epi32(z16[c]);
         UNROLL
-        for (int c = 0; c < nt; c++) t[c] = _mm512_set1_epi32(z16[half * nt + c]);
+        for (int g = 0; g < groups(nt); g++) t[g][c] = z;
+    }
+    UNROLL
+    for (int h = 0; h < 4; h++) {
+        __m512i step[2];
         UNROLL
-        for (int h = 0; h < 4; h++) {
-            __m512i x = load_vector(v + 64 * h);
-            x = half ? high_nibbles(x) : low_nibbles(x);
-            x = or_masked(x, high_bits(h2, h), 0x30);
-            dot_step(t, x, aq + (4 * half + h) * nt, nt);
+        for (int g = 0; g < groups(nt); g++) {
+            const uint8_t *vg = v + (size_t)g * apart;
+            __m512i x = load_vector(vg + 64 * h), h2 = load_vector(vg + 256 + 64 * half);
+            step[g] = or_masked(half ? high_nibbles(x) : low_nibbles(x), high_bits(h2, h), 0x30);
         }
+        dot_step(t, step, aq + h * nt, nt);
+    }
+    add_scaled(sum, scale, t, nt);
+}
+
+/* I of a Q6_K panel. */
+ALWAYS_INLINE void sum_q6k(int_tile sum, const uint8_t *w, size_t apart, const int32_t *aq,
+                           const int32_t *z16, int nt)
+{
+    clear_ints(sum, nt);
+#pragma GCC unroll 1
+    for (size_t i = 0; i < 8; i++) {
         UNROLL
-        for (int c = 0; c < nt; c++)
-            sum[c] = _mm512_add_epi32(sum[c], _mm512_mullo_epi32(scale, t[c]));
+        for (int half = 0; half < 2; half++, aq += 4 * nt, z16 += nt) {
+            const uint8_t *v = w + 256 + 384 * i, *plane = w + 32 * i + 16 * half;
+            __m512i scale[2];
+            UNROLL
+            for (int g = 0; g < groups(nt); g++)
+                scale[g] = _mm512_cvtepi8_epi32(load_plane(plane + (size_t)g * apart));
+            add_half_q6k(sum, scale, v, apart, aq, z16, half, nt);
+        }
     }
 }
 
-ALWAYS_INLINE void group_q6k(float *out, size_t ldo, const uint8_t *group,
-                             const struct tr_a8_256 *act, size_t n_panels, int nt)
+ALWAYS_INLINE void pass_q6k(struct pass pass, struct tr_a8_256 a, size_t n_panels, int nt)
 {
-    const uint8_t *w = group + tr_x16_scale_bytes(n_panels);
-    struct tr_a8_256 a = *act;
-    __m512 y[TR_NT_MAX];
-    UNROLL
-    for (int c = 0; c < nt; c++) y[c] = _mm512_setzero_ps();
+    const uint8_t *w = pass.w + tr_x16_scale_bytes(n_panels);
+    float_tile y;
+    clear_floats(y, nt);
     for (size_t p = 0; p < n_panels; p++) {
-        __m512i sum[TR_NT_MAX];
+        int_tile sum;
         if (nt <= 4) prefetch(w + 2 * 3328, 3328);
+        sum_q6k(sum, w, pass.apart, a.q, a.z16, nt);
         UNROLL
-        for (int c = 0; c < nt; c++) sum[c] = _mm512_setzero_si512();
-#pragma GCC unroll 1
-        for (int i = 0; i < 8; i++, a.q += 8 * nt, a.z16 += 2 * nt)
-            add_run_q6k(sum, w + 32 * i, w + 256 + 384 * i, a.q, a.z16, nt);
-        __m512 d = load_halves(group + 32 * p);
-        UNROLL
-        for (int c = 0; c < nt; c++) {
-            __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum[c]));
-            y[c] = _mm512_fmadd_ps(_mm512_set1_ps(a.a[c]), v, y[c]);
+        for (int g = 0; g < groups(nt); g++) {
+            __m512 d = load_halves(pass.w + (size_t)g * pass.apart + 32 * p);
+            UNROLL
+            for (int c = 0; c < nt; c++) {
+                __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum[g][c]));
+                y[g][c] = _mm512_fmadd_ps(_mm512_set1_ps(a.a[c]), v, y[g][c]);
+            }
         }
         w += 3328;
+        a.q += 64 * nt;
         a.a += nt;
+        a.z16 += 16 * nt;
     }
-    UNROLL
-    for (int c = 0; c < nt; c++) _mm512_storeu_ps(out + (size_t)c * ldo, y[c]);
+    store_floats(&pass, y, nt);
 }
 
 ALWAYS_INLINE void gemm_q6k(float *out, size_t ldo, const uint8_t *w, size_t n_groups,
@@ -181,8 +206,8 @@ ALWAYS_INLINE void gemm_q6k(float *out, size_t ldo, const uint8_t *w, size_t n_g
 {
     struct tr_a8_256 a = tr_a8_256_view(act, k, (size_t)nt);
     size_t group_bytes = tr_x16_scale_bytes(k / 256) + k / 256 * 3328;
-    for (size_t g = 0; g < n_groups; g++)
-        group_q6k(out + 16 * g, ldo, w + g * group_bytes, &a, k / 256, nt);
+    for (size_t g = 0; g < n_groups; g += (size_t)groups(nt))
+        pass_q6k(pass_at(g, out, ldo, w, n_groups, group_bytes), a, k / 256, nt);
 }
 
 static void gemm_q6_k_avx512(float *out, size_t ldo, const void *w, size_t n_groups,
@@ -194,27 +219,9 @@ static void gemm_q6_k_avx512(float *out, size_t ldo, const void *w, size_t n_gro
 }
 
 static const struct tr_kernel kernels[] = {
-    {"gemm_q4_k_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q4_K,
-     TR_ACT_A8_256,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_q4_k_avx512}},
-    {"gemm_q5_k_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q5_K,
-     TR_ACT_A8_256,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_q5_k_avx512}},
-    {"gemm_q6_k_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q6_K,
-     TR_ACT_A8_256,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_q6_k_avx512}},
+    ROW("q4_k", TRUENO_TYPE_Q4_K, TR_ACT_A8_256, gemm_q4_k_avx512),
+    ROW("q5_k", TRUENO_TYPE_Q5_K, TR_ACT_A8_256, gemm_q5_k_avx512),
+    ROW("q6_k", TRUENO_TYPE_Q6_K, TR_ACT_A8_256, gemm_q6_k_avx512),
 };
 const struct tr_kernel_table tr_table_gemm_kquant_avx512 = {kernels,
                                                             sizeof kernels / sizeof *kernels};

@@ -14,77 +14,87 @@ struct format {
     size_t vectors;        /* bytes of quants per 16 x 32 weights */
 };
 
-/* t[c] = dot of one block less its zero point. */
-ALWAYS_INLINE void dot_block(__m512i *t, const uint8_t *v, const int32_t *aq, const int32_t *ns,
-                             struct format f, int nt)
+/* t += dots of 32 weights as bytes. */
+ALWAYS_INLINE void dot_b8(int_tile t, const uint8_t *v, size_t apart, const int32_t *aq, int nt)
 {
-    __m512i u[TR_NT_MAX], h1 = f.high ? load_vector(v + 256) : _mm512_setzero_si512();
-    bool split = nt <= 4; /* two chains, where few columns do not hide the latency */
+    int_tile u;
+    clear_ints(u, nt);
     UNROLL
-    for (int c = 0; c < nt; c++) {
-        t[c] = u[c] = _mm512_setzero_si512();
-        if (!f.min) t[c] = _mm512_slli_epi32(_mm512_set1_epi32(ns[c]), f.zero_log2);
+    for (int s = 0; s < 8; s++) {
+        __m512i step[2];
+        UNROLL
+        for (int g = 0; g < groups(nt); g++) step[g] = load_vector(v + (size_t)g * apart + 64 * s);
+        dot_step(chains(nt) == 2 && s % 2 ? u : t, step, aq + s * nt, nt);
     }
-    UNROLL
-    for (int h = 0; h < 4; h++) {
-        __m512i x = load_vector(v + 64 * h), lo, hi;
-        if (f.bytes) {
-            lo = x;
-            hi = load_vector(v + 64 * (h + 4));
-        } else {
-            lo = low_nibbles(x);
-            hi = high_nibbles(x);
-        }
-        if (f.high) lo = or_masked(lo, high_bit(h1, h), 0x10);
-        if (f.high) hi = or_masked(hi, high_bit(h1, h + 4), 0x10);
-        dot_step(t, lo, aq + h * nt, nt);
-        dot_step(split ? u : t, hi, aq + (h + 4) * nt, nt);
-    }
-    if (!split) return;
-    UNROLL
-    for (int c = 0; c < nt; c++) t[c] = _mm512_add_epi32(t[c], u[c]);
+    if (chains(nt) == 2) join_chains(t, u, nt);
 }
 
-ALWAYS_INLINE const uint8_t *group_legacy(float *out, size_t ldo, const uint8_t *w,
-                                          const struct tr_a8_32 *act, size_t n_blocks,
-                                          struct format f, int nt)
+/* Dots of one block less their zero point. */
+ALWAYS_INLINE void dot_block(int_tile t, const uint8_t *v, size_t apart, const int32_t *aq,
+                             const int32_t *ns, struct format f, int nt)
 {
-    struct tr_a8_32 a = *act;
-    __m512 y[TR_NT_MAX];
+    clear_ints(t, nt);
     UNROLL
-    for (int c = 0; c < nt; c++) y[c] = _mm512_setzero_ps();
-    for (size_t first = 0; first < n_blocks; first += 8) {
-        size_t nb = n_blocks - first < 8 ? n_blocks - first : 8;
-        const uint8_t *ds = w, *ms = w + tr_x16_scale_bytes(nb);
-        w = f.min ? ms + tr_x16_scale_bytes(nb) : ms;
-        for (size_t b = 0; b < nb; b++) {
-            __m512i t[TR_NT_MAX];
-            __m512 d = load_halves(ds + 32 * b), m = f.min ? load_halves(ms + 32 * b) : d;
-            if (nt <= 4) prefetch(w + 4096, f.vectors);
-            dot_block(t, w, a.q, a.ns, f, nt);
+    for (int c = 0; c < nt; c++) {
+        if (f.min) continue;
+        __m512i z = _mm512_slli_epi32(_mm512_set1_epi32(ns[c]), f.zero_log2);
+        UNROLL
+        for (int g = 0; g < groups(nt); g++) t[g][c] = z;
+    }
+    if (f.bytes)
+        dot_b8(t, v, apart, aq, nt);
+    else
+        dot_n4(t, v, apart, aq, f.high, nt);
+}
+
+/* Panel of nb blocks; moves on the activations. */
+ALWAYS_INLINE void add_panel(float_tile y, const uint8_t *w, size_t apart, struct tr_a8_32 *a,
+                             size_t nb, struct format f, int nt)
+{
+    const size_t scale_bytes = tr_x16_scale_bytes(nb);
+    const uint8_t *v = w + (f.min ? 2 : 1) * scale_bytes;
+    for (size_t b = 0; b < nb; b++, v += f.vectors) {
+        int_tile t;
+        if (nt <= 4) prefetch(v + 4096, f.vectors);
+        dot_block(t, v, apart, a->q, a->ns, f, nt);
+        UNROLL
+        for (int g = 0; g < groups(nt); g++) {
+            const uint8_t *ds = w + (size_t)g * apart + 32 * b;
+            __m512 d = load_halves(ds), m = f.min ? load_halves(ds + scale_bytes) : d;
             UNROLL
             for (int c = 0; c < nt; c++) {
-                __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(a.a[c]));
-                y[c] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(t[c]), y[c]);
-                if (f.min) y[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(a.as[c]), y[c]);
+                __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(a->a[c]));
+                y[g][c] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(t[g][c]), y[g][c]);
+                if (f.min) y[g][c] = _mm512_fmadd_ps(m, _mm512_set1_ps(a->as[c]), y[g][c]);
             }
-            w += f.vectors;
-            a.q += 8 * nt;
-            a.a += nt;
-            a.ns += nt;
-            a.as += nt;
         }
+        a->q += 8 * nt;
+        a->a += nt;
+        a->ns += nt;
+        a->as += nt;
     }
-    UNROLL
-    for (int c = 0; c < nt; c++) _mm512_storeu_ps(out + (size_t)c * ldo, y[c]);
-    return w;
+}
+
+ALWAYS_INLINE size_t panel_bytes(size_t nb, struct format f)
+{
+    return tr_x16_scale_bytes(nb) * (f.min ? 2 : 1) + nb * f.vectors;
 }
 
 ALWAYS_INLINE void gemm(float *out, size_t ldo, const uint8_t *w, size_t n_groups, const void *act,
                         size_t k, struct format f, int nt)
 {
-    struct tr_a8_32 a = tr_a8_32_view(act, k, (size_t)nt);
-    for (size_t g = 0; g < n_groups; g++) w = group_legacy(out + 16 * g, ldo, w, &a, k / 32, f, nt);
+    const struct tr_a8_32 tile = tr_a8_32_view(act, k, (size_t)nt);
+    size_t full = panel_bytes(8, f), rest = k % 256 / 32;
+    size_t group_bytes = k / 256 * full + (rest ? panel_bytes(rest, f) : 0);
+    for (size_t g = 0; g < n_groups; g += (size_t)groups(nt)) {
+        struct pass pass = pass_at(g, out, ldo, w, n_groups, group_bytes);
+        struct tr_a8_32 a = tile;
+        float_tile y;
+        clear_floats(y, nt);
+        for (size_t i = 0; i < k; i += 256, pass.w += full)
+            add_panel(y, pass.w, pass.apart, &a, k - i < 256 ? rest : 8, f, nt);
+        store_floats(&pass, y, nt);
+    }
 }
 
 #define KERNEL(name, ...)                                                                          \
@@ -103,41 +113,11 @@ KERNEL(gemm_q5_1_avx512, {.high = true, .min = true, .vectors = 320})
 KERNEL(gemm_q8_0_avx512, {.bytes = true, .zero_log2 = 7, .vectors = 512})
 
 static const struct tr_kernel kernels[] = {
-    {"gemm_q4_0_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q4_0,
-     TR_ACT_A8_32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_q4_0_avx512}},
-    {"gemm_q4_1_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q4_1,
-     TR_ACT_A8_32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_q4_1_avx512}},
-    {"gemm_q5_0_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q5_0,
-     TR_ACT_A8_32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_q5_0_avx512}},
-    {"gemm_q5_1_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q5_1,
-     TR_ACT_A8_32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_q5_1_avx512}},
-    {"gemm_q8_0_avx512_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q8_0,
-     TR_ACT_A8_32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.gemm = gemm_q8_0_avx512}},
+    ROW("q4_0", TRUENO_TYPE_Q4_0, TR_ACT_A8_32, gemm_q4_0_avx512),
+    ROW("q4_1", TRUENO_TYPE_Q4_1, TR_ACT_A8_32, gemm_q4_1_avx512),
+    ROW("q5_0", TRUENO_TYPE_Q5_0, TR_ACT_A8_32, gemm_q5_0_avx512),
+    ROW("q5_1", TRUENO_TYPE_Q5_1, TR_ACT_A8_32, gemm_q5_1_avx512),
+    ROW("q8_0", TRUENO_TYPE_Q8_0, TR_ACT_A8_32, gemm_q8_0_avx512),
 };
 const struct tr_kernel_table tr_table_gemm_legacy_avx512 = {kernels,
                                                             sizeof kernels / sizeof *kernels};

@@ -15,11 +15,24 @@
 #include "x16.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL        _Pragma("GCC unroll 8")
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 
 #define CPU_AVX512                                                                                 \
     (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C | TRUENO_CPU_AVX512F |                     \
      TRUENO_CPU_AVX512BW | TRUENO_CPU_AVX512VL | TRUENO_CPU_AVX512DQ | TRUENO_CPU_AVX512_VNNI)
+
+/* Row of a table. */
+#define ROW(type, dtype, act, fn)                                                                  \
+    {                                                                                              \
+        "gemm_" type "_avx512_16x8", TR_OP_GEMM, dtype, act, TR_NT_MAX, CPU_AVX512,                \
+        {                                                                                          \
+            .gemm = fn                                                                             \
+        }                                                                                          \
+    }
 
 /* call(n) with the constant n = nt, 1..8. */
 #define BY_COLUMNS(nt, call)                                                                       \
@@ -93,11 +106,111 @@ ALWAYS_INLINE __m512i high_bits(__m512i h2, int i)
     }
 }
 
-/* t[c] += step of weights x step of activations, whose word stands at aq[c]. */
-ALWAYS_INLINE void dot_step(__m512i *t, __m512i step, const int32_t *aq, int nt)
+/* Row groups at once: from five columns on two share each broadcast, which spares load ports. */
+ALWAYS_INLINE int groups(int nt)
+{
+    return nt > 4 ? 2 : 1;
+}
+
+/* Chains per output within 32 weights: two, where few columns do not hide the latency of one. */
+ALWAYS_INLINE int chains(int nt)
+{
+    return nt > 4 ? 1 : 2;
+}
+
+/* One accumulator for each row group and column. */
+typedef __m512i int_tile[2][TR_NT_MAX];
+typedef __m512 float_tile[2][TR_NT_MAX];
+
+ALWAYS_INLINE void clear_ints(int_tile t, int nt)
 {
     UNROLL
-    for (int c = 0; c < nt; c++) t[c] = _mm512_dpbusd_epi32(t[c], step, _mm512_set1_epi32(aq[c]));
+    for (int g = 0; g < groups(nt); g++) {
+        UNROLL
+        for (int c = 0; c < nt; c++) t[g][c] = _mm512_setzero_si512();
+    }
+}
+
+ALWAYS_INLINE void clear_floats(float_tile y, int nt)
+{
+    UNROLL
+    for (int g = 0; g < groups(nt); g++) {
+        UNROLL
+        for (int c = 0; c < nt; c++) y[g][c] = _mm512_setzero_ps();
+    }
+}
+
+/* t += a step of weights x a step of activations; the word of column c stands at aq[c]. */
+ALWAYS_INLINE void dot_step(int_tile t, const __m512i *step, const int32_t *aq, int nt)
+{
+    UNROLL
+    for (int c = 0; c < nt; c++) {
+        __m512i a = _mm512_set1_epi32(aq[c]);
+        UNROLL
+        for (int g = 0; g < groups(nt); g++) t[g][c] = _mm512_dpbusd_epi32(t[g][c], step[g], a);
+    }
+}
+
+ALWAYS_INLINE void join_chains(int_tile t, int_tile u, int nt)
+{
+    UNROLL
+    for (int g = 0; g < groups(nt); g++) {
+        UNROLL
+        for (int c = 0; c < nt; c++) t[g][c] = _mm512_add_epi32(t[g][c], u[g][c]);
+    }
+}
+
+/* t += dots of 32 weights. v: N4, and H1 if `high`; the second row group is `apart` bytes on.
+ * aq: words of the 32 activations. */
+ALWAYS_INLINE void dot_n4(int_tile t, const uint8_t *v, size_t apart, const int32_t *aq, bool high,
+                          int nt)
+{
+    int_tile u;
+    clear_ints(u, nt);
+    UNROLL
+    for (int h = 0; h < 4; h++) {
+        __m512i lo[2], hi[2];
+        UNROLL
+        for (int g = 0; g < groups(nt); g++) {
+            const uint8_t *vg = v + (size_t)g * apart;
+            __m512i x = load_vector(vg + 64 * h);
+            lo[g] = low_nibbles(x);
+            hi[g] = high_nibbles(x);
+            if (high) lo[g] = or_masked(lo[g], high_bit(load_vector(vg + 256), h), 0x10);
+            if (high) hi[g] = or_masked(hi[g], high_bit(load_vector(vg + 256), h + 4), 0x10);
+        }
+        dot_step(t, lo, aq + h * nt, nt);
+        dot_step(chains(nt) == 2 ? u : t, hi, aq + (h + 4) * nt, nt);
+    }
+    if (chains(nt) == 2) join_chains(t, u, nt);
+}
+
+/* Where the row groups of a pass and their results stand. An odd last group is its own partner:
+ * both distances are 0, and it is computed and stored twice. */
+struct pass {
+    float *out;
+    size_t ldo, out_apart; /* floats */
+    const uint8_t *w;
+    size_t apart; /* bytes */
+};
+
+ALWAYS_INLINE struct pass pass_at(size_t g, float *out, size_t ldo, const uint8_t *w,
+                                  size_t n_groups, size_t group_bytes)
+{
+    bool two = g + 1 < n_groups;
+    struct pass p = {out + TR_ROWS * g, ldo, two ? TR_ROWS : 0, w + g * group_bytes,
+                     two ? group_bytes : 0};
+    return p;
+}
+
+ALWAYS_INLINE void store_floats(const struct pass *p, float_tile y, int nt)
+{
+    UNROLL
+    for (int g = 0; g < groups(nt); g++) {
+        UNROLL
+        for (int c = 0; c < nt; c++)
+            _mm512_storeu_ps(p->out + (size_t)c * p->ldo + (size_t)g * p->out_apart, y[g][c]);
+    }
 }
 
 /* Brings `bytes` bytes at p to the cache, a multiple of 64. Nothing faults past the end. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Packed matrices, and how a product with one is cut: row groups among threads, columns into blocks
- * whose activations stay in the L2 cache while all row groups stream past them, a block into tiles
- * of a kernel. No cut goes along k, so none changes a result. */
+/* Packed matrices, and how a product with one is cut: row groups among threads, a thread's groups
+ * into blocks that stay in the L2 cache, columns into tiles that pass them one after the other. So
+ * weights come from memory once. No cut goes along k, so none changes a result. */
 #include "matrix.h"
 
 #include <string.h>
@@ -9,8 +9,9 @@
 #include "base/error.h"
 #include "quant/quant.h"
 
-/* Activations of a column block: half of a 1 MiB L2 cache. */
-#define BLOCK_BYTES ((size_t)512 << 10)
+/* Weights that stay in the L2 cache while all tiles of activations pass; an L2 of 1 MiB has room
+ * for the current tile beside them, and one of 512 KiB still holds them. */
+#define BLOCK_BYTES ((size_t)384 << 10)
 
 static size_t n_groups_of(size_t rows)
 {
@@ -104,31 +105,26 @@ static void multiply_tile(const struct tr_matrix *w, float *y, size_t ldy, const
     }
 }
 
-/* Blocks of about equal size. */
-static size_t tiles_per_block(size_t n_tiles, size_t tile_bytes)
+/* Row groups whose weights make a block: an even number, for kernels that take two at a time. */
+static size_t groups_per_block(const struct tr_matrix *w)
 {
-    size_t most = BLOCK_BYTES / tile_bytes + 1;
-    size_t n_blocks = n_tiles / most + (n_tiles % most != 0);
-    return n_blocks ? n_tiles / n_blocks + (n_tiles % n_blocks != 0) : 1;
+    size_t n = BLOCK_BYTES / (w->group_bytes + 1) / 2 * 2;
+    return n < 2 ? 2 : n;
 }
 
 void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
                     uint32_t tid, uint32_t n_threads)
 {
     size_t col_bytes = tr_act_col_bytes(w->gemm->act, w->cols);
-    size_t n_tiles = n_tiles_of(m), begin, end;
-    size_t block_tiles = tiles_per_block(n_tiles, TR_NT_MAX * col_bytes);
+    size_t n_tiles = n_tiles_of(m), block = groups_per_block(w), begin, end;
 
     tr_split(&begin, &end, n_groups_of(w->rows), 1, tid, n_threads);
-    for (size_t t0 = 0; t0 < n_tiles; t0 += block_tiles) {
-        size_t t1 = n_tiles - t0 < block_tiles ? n_tiles : t0 + block_tiles;
-        size_t step = t1 - t0 == 1 ? end - begin : 1; /* groups per call */
-        for (size_t g = begin; g < end; g += step) {
-            for (size_t t = t0; t < t1; t++) {
-                size_t c0 = tr_tile(t, m, n_tiles), c1 = tr_tile(t + 1, m, n_tiles);
-                multiply_tile(w, y + c0 * ldy, ldy, (const uint8_t *)acts + c0 * col_bytes,
-                              (uint32_t)(c1 - c0), g, g + step);
-            }
+    for (size_t g = begin; g < end; g += block) {
+        size_t g1 = end - g < block ? end : g + block;
+        for (size_t t = 0; t < n_tiles; t++) {
+            size_t c0 = tr_tile(t, m, n_tiles), c1 = tr_tile(t + 1, m, n_tiles);
+            multiply_tile(w, y + c0 * ldy, ldy, (const uint8_t *)acts + c0 * col_bytes,
+                          (uint32_t)(c1 - c0), g, g1);
         }
     }
 }
