@@ -9,7 +9,7 @@
 
 #include "vec_math.h"
 
-/* What stands for "every lane of the rest": bits 0..n-1, n <= 16. */
+/* Mask of lanes 0..n-1, n <= 16. */
 static inline __mmask16 first_lanes(size_t n)
 {
     return (__mmask16)((1U << n) - 1U);
