@@ -49,10 +49,10 @@ static void label(char *out, size_t cap, const char *path)
 
 static void markdown_begin(void)
 {
-    printf("| %-36s | %10s | %9s | %-10s | %7s | %8s | %22s |\n", "model", "size", "params",
+    printf("| %-36s | %10s | %9s | %-10s | %7s | %8s | %28s |\n", "model", "size", "params",
            "backend", "threads", "test", "t/s (min - max)");
     printf("| ------------------------------------ | ---------: | --------: | ---------- "
-           "| ------: | -------: | ---------------------: |\n");
+           "| ------: | -------: | ---------------------------: |\n");
 }
 
 static void markdown_row(const struct result *r)
@@ -62,7 +62,7 @@ static void markdown_row(const struct result *r)
     snprintf(model, sizeof(model), "%.25s %.10s", name, r->info.type);
     snprintf(backend, sizeof(backend), "CPU %s", r->cpu);
     snprintf(rate, sizeof(rate), "%.2f (%.2f - %.2f)", r->median, r->min, r->max);
-    printf("| %-36s | %6.1f MiB | %7.2f M | %-10s | %7u | %8s | %22s |\n", model,
+    printf("| %-36s | %6.1f MiB | %7.2f M | %-10s | %7u | %8s | %28s |\n", model,
            (double)r->info.weight_bytes / 0x1p20, (double)r->info.n_params / 1e6, backend,
            r->n_threads, r->test, rate);
     fflush(stdout);
