@@ -163,13 +163,7 @@ static void case_70_merges_absent_or_malformed(void **state)
     tiny_bpe(&v);
     v.merges.absent = true;
     expect_bad(&v, TRUENO_ERR_CORRUPT, "tokenizer.ggml.merges");
-    static const char *const no_split[] = {"",
-                                           "h",
-                                           "he",
-                                           " he",
-                                           " ",
-                                           "he\xC4\xA0"
-                                           "x"};
+    static const char *const no_split[] = {"", "h", "he", " he", " ", "he\xC4\xA0x"};
     for (size_t i = 0; i < sizeof no_split / sizeof no_split[0]; i++) {
         tiny_bpe(&v);
         tiny_merge(&v, no_split[i]);
