@@ -126,8 +126,9 @@ static bool make_activations(struct check *t, struct gemm *g, enum check_pattern
 
 /* ------------------------------------------------------ double precision */
 
+/* Sums of squares: errors, results, and |row| |column|. */
 struct error {
-    double err, sum; /* of squares */
+    double err, sum, scale;
 };
 
 /* One output: finite where the double is, not finite where it is not. */
@@ -152,6 +153,7 @@ static void check_output(struct check *t, const struct gemm *g, struct error *e,
         }
         e->err += err * err;
         e->sum += y * y;
+        e->scale += scale * scale;
     }
 }
 
@@ -159,7 +161,7 @@ static void check_double(struct check *t, struct gemm *g)
 {
     size_t row_bytes = trueno_row_bytes(g->kernel->dtype, g->s.k);
     double bound = g->adversarial ? NMSE_ADVERSARIAL : NMSE_RANDOM;
-    struct error e = {0, 0};
+    struct error e = {0, 0, 0};
 
     for (size_t r = 0; r < g->s.n_groups * TR_ROWS; r++) {
         if (r < g->n_rows) {
@@ -167,6 +169,9 @@ static void check_double(struct check *t, struct gemm *g)
         }
         for (uint32_t c = 0; c < g->s.nt; c++) check_output(t, g, &e, r, c);
     }
+    /* random signs make sum = scale / k; where results cancel far below that, the bound on each
+     * output is all that can be asked */
+    if (e.sum < e.scale / (100.0 * (double)g->s.k)) return;
     if (!(e.err <= bound * e.sum + 1e-70)) {
         check_fail(t, "NMSE %.3g against double precision, limit %.0g", e.err / e.sum, bound);
     }

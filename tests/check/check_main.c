@@ -85,27 +85,14 @@ static uint64_t kernel_seed(const struct options *o, const struct tr_kernel *k)
            (uint64_t)k->act;
 }
 
-/* True if the kernel cannot be checked here; says why. */
-static bool skip(const struct tr_kernel *k, char *why, size_t n)
+static void check_one(struct check *t, const struct options *o, const struct tr_kernel *k,
+                      struct counts *c)
 {
     char names[160];
     uint32_t missing = k->cpu & ~trueno_cpu_features();
     if (missing) {
-        snprintf(why, n, "the CPU has no %s", feature_names(missing, names, sizeof names));
-    } else if (!families[k->op].check) {
-        snprintf(why, n, "the checker has no check of op %s", families[k->op].op);
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static void check_one(struct check *t, const struct options *o, const struct tr_kernel *k,
-                      struct counts *c)
-{
-    char why[256];
-    if (skip(k, why, sizeof why)) {
-        printf("skip %s: %s\n", k->name, why);
+        printf("skip %s: the CPU has no %s\n", k->name,
+               feature_names(missing, names, sizeof names));
         c->skipped++;
         return;
     }
