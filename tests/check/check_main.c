@@ -102,10 +102,12 @@ static void check_one(struct check *t, const struct options *o, const struct tr_
     t->n_cases = t->n_failures = 0;
     check_case(t, "begin");
     check_release(t);
-    if (ref) {
-        families[k->op].check(t, k, ref);
-    } else {
+    if (!ref) {
         check_fail(t, "the registry has no C reference of this op and type");
+    } else if (!families[k->op].check) {
+        check_fail(t, "the checker has no check of this op");
+    } else {
+        families[k->op].check(t, k, ref);
     }
     size_t cases = t->n_cases - 1;
     if (!cases && !t->n_failures) check_fail(t, "no case was run");
