@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 # Debian packages: without the first ones nothing works, without the others steps are skipped.
 NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev libcmocka-dev'
-WANTED='python3 python3-venv clang libclang-rt-dev clang-format doxygen'
+WANTED='python3 python3-venv clang clang-format doxygen'
 # Python packages of the comparisons with other implementations, in a venv under build/.
 ORACLES='numpy==2.2.6 gguf==0.17.1'
 ORACLE_LLAMA='llama-cpp-python==0.3.36' # compiled from source: minutes the first time
@@ -254,23 +254,12 @@ clang_build() {
         -DTRUENO_WERROR=ON -DTRUENO_BUILD_TESTS=OFF && cmake --build build/clang -j "$JOBS"
 }
 
-# The compiler for sanitizers: clang if it has their run-time library, because gcc takes minutes for
-# the kernels under AddressSanitizer.
-sanitizer_compiler() {
-    if echo 'int main(void) { return 0; }' |
-        clang -fsanitize=address,undefined -x c - -o build/sanitizer-probe 2>/dev/null; then
-        echo clang
-    else
-        echo gcc
-    fi
-}
-
 # sanitizer_build PRESET TARGET...
 sanitizer_build() {
     preset=$1
     shift
-    cmake --preset "$preset" -B "build/$preset-$san_cc" -DCMAKE_C_COMPILER="$san_cc" \
-        -DTRUENO_BUILD_PROGRAMS=OFF && cmake --build "build/$preset-$san_cc" -j "$JOBS" --target "$@"
+    cmake --preset "$preset" -DTRUENO_BUILD_PROGRAMS=OFF &&
+        cmake --build "build/$preset" -j "$JOBS" --target "$@"
 }
 
 # Programs of ctest, without the kernel checker: test_NAME, and replay_NAME for each fuzz target
@@ -293,10 +282,10 @@ tsan_run() {
     wrap=
     setarch "$(uname -m)" -R true 2>/dev/null && wrap="setarch $(uname -m) -R"
     # shellcheck disable=SC2086
-    if $wrap "build/tsan-$san_cc/bin/test_ctx" 2>&1 | grep -q 'unexpected memory mapping'; then
+    if $wrap build/tsan/bin/test_ctx 2>&1 | grep -q 'unexpected memory mapping'; then
         skip "tests under ThreadSanitizer" "it does not run on this kernel"
     else
-        run_ctest "tests under ThreadSanitizer" "build/tsan-$san_cc" \
+        run_ctest "tests under ThreadSanitizer" build/tsan \
             -R "/($(tsan_tests | tr '\n' '|')none)\$"
     fi
     wrap=
@@ -368,10 +357,9 @@ main() {
             step "symbols" sh tests/symbols.sh build/release
             step "installed package" sh tests/install/consumers.sh build/release
         fi
-        san_cc=$(sanitizer_compiler)
         # shellcheck disable=SC2046
         step "build for AddressSanitizer, UBSan" sanitizer_build asan $(test_targets) &&
-            run_ctest "tests under AddressSanitizer, UBSan" "build/asan-$san_cc" -E '^check/'
+            run_ctest "tests under AddressSanitizer, UBSan" build/asan -E '^check/'
         # shellcheck disable=SC2046
         step "build for ThreadSanitizer" sanitizer_build tsan $(tsan_tests) && tsan_run
         if [ $release = yes ]; then
