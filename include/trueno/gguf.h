@@ -155,8 +155,8 @@ TRUENO_API ptrdiff_t trueno_gguf_find(const trueno_gguf *g, const char *key);
 
 /** Scalar by key. Integers of any width and sign are accepted when the value fits; floats only as
  * floats; bools only as bools. @return OK; ERR_NOT_FOUND (`*out` unchanged, so a default may be put
- * there first); ERR_CORRUPT (another type, or a value that does not fit: `*out` is 0 and `err` names
- * the key). NaN and infinities are handed on as they are. */
+ * there first); ERR_CORRUPT (another type, or a value that does not fit: `*out` is 0 and `err`
+ * names the key). NaN and infinities are handed on as they are. */
 TRUENO_API trueno_status trueno_gguf_get_u64(const trueno_gguf *g, const char *key, uint64_t *out,
                                              trueno_error *err);
 /** As trueno_gguf_get_u64, signed. */
@@ -229,10 +229,10 @@ TRUENO_API trueno_status trueno_gguf_tensor_read(const trueno_gguf *g, size_t in
 
 /* ---------------------------------------------------------------- writer */
 
-/** Builds a GGUF v3 file. Keys and tensors are written in the order they were added. Data is aligned
- * to key `general.alignment` (u32, a power of two up to 2^20) if that is added, else to 32 bytes.
- * When a tensor is quantised and key `general.quantization_version` was not added, it is written as
- * 2 behind the other keys. */
+/** Builds a GGUF v3 file. Keys and tensors are written in the order they were added. Data is
+ * aligned to key `general.alignment` (u32, a power of two up to 2^20) if that is added, else to 32
+ * bytes. When a tensor is quantised and key `general.quantization_version` was not added, it is
+ * written as 2 behind the other keys. */
 typedef struct trueno_gguf_writer trueno_gguf_writer;
 
 /** @return OK; ERR_ARGUMENT; ERR_NO_MEMORY */
