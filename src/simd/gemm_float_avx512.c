@@ -53,7 +53,7 @@ ALWAYS_INLINE void add_pair(__m512 y[4][TR_NT_MAX], const uint8_t *w, size_t gro
     for (int g = 0; g < n_groups; g++) {
         const uint8_t *group = w + (size_t)g * group_bytes;
         const size_t bytes = t == TRUENO_TYPE_F32 ? 64 : 32; /* of one element of 16 rows */
-        if (nt <= 4) prefetch(group + bytes * i + 2048, 2 * bytes);
+        prefetch(group + bytes * i + AHEAD / 4, 2 * bytes);
         load_weights(e[g], group, i, t, last);
     }
     add_element(y, e, 0, x, n_groups, nt);

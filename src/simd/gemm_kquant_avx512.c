@@ -39,13 +39,16 @@ ALWAYS_INLINE void add_scaled(int_tile sum, const __m512i *scale, int_tile t, in
 ALWAYS_INLINE void sum_q45k(int_tile sum, const struct scales s[2], const uint8_t *w, size_t apart,
                             const int32_t *aq, bool high, int nt)
 {
+    const size_t vectors = high ? 320 : 256;
     clear_ints(sum, nt);
 #pragma GCC unroll 1
     for (size_t i = 0; i < 8; i++, aq += 8 * nt) {
+        const uint8_t *v = w + 256 + vectors * i;
         int_tile t;
         __m512i scale[2];
+        prefetch_groups(v + AHEAD, apart, vectors, nt);
         clear_ints(t, nt);
-        dot_n4(t, w + 256 + (high ? 320 : 256) * i, apart, aq, high, nt);
+        dot_n4(t, v, apart, aq, high, nt);
         UNROLL
         for (int g = 0; g < groups(nt); g++)
             scale[g] = _mm512_cvtepu8_epi32(load_plane(s[g].sc[i]));
@@ -80,7 +83,7 @@ ALWAYS_INLINE void pass_q45k(struct pass pass, struct tr_a8_256 a, size_t n_pane
         struct scales s[2];
         int_tile sum;
         int_tile j;
-        if (nt <= 4) prefetch(pass.w + 2 * panel_bytes, panel_bytes);
+        prefetch_groups(pass.w + AHEAD, pass.apart, 256, nt);
         UNROLL
         for (int g = 0; g < groups(nt); g++) {
             unpack_scales(&s[g], pass.w + (size_t)g * pass.apart + 64);
@@ -156,6 +159,8 @@ ALWAYS_INLINE void add_half_q6k(int_tile sum, const __m512i *scale, const uint8_
     add_scaled(sum, scale, t, nt);
 }
 
+#define Q6K_PANEL ((size_t)3328) /* bytes */
+
 /* I of a Q6_K panel. */
 ALWAYS_INLINE void sum_q6k(int_tile sum, const uint8_t *w, size_t apart, const int32_t *aq,
                            const int32_t *z16, int nt)
@@ -167,6 +172,7 @@ ALWAYS_INLINE void sum_q6k(int_tile sum, const uint8_t *w, size_t apart, const i
         for (int half = 0; half < 2; half++, aq += 4 * nt, z16 += nt) {
             const uint8_t *v = w + 256 + 384 * i, *plane = w + 32 * i + 16 * half;
             __m512i scale[2];
+            prefetch_groups(v + AHEAD + 192 * half, apart, 192, nt);
             UNROLL
             for (int g = 0; g < groups(nt); g++)
                 scale[g] = _mm512_cvtepi8_epi32(load_plane(plane + (size_t)g * apart));
@@ -182,7 +188,7 @@ ALWAYS_INLINE void pass_q6k(struct pass pass, struct tr_a8_256 a, size_t n_panel
     clear_floats(y, nt);
     for (size_t p = 0; p < n_panels; p++) {
         int_tile sum;
-        if (nt <= 4) prefetch(w + 2 * 3328, 3328);
+        prefetch_groups(w + AHEAD, pass.apart, 256, nt);
         sum_q6k(sum, w, pass.apart, a.q, a.z16, nt);
         UNROLL
         for (int g = 0; g < groups(nt); g++) {
@@ -193,7 +199,7 @@ ALWAYS_INLINE void pass_q6k(struct pass pass, struct tr_a8_256 a, size_t n_panel
                 y[g][c] = _mm512_fmadd_ps(_mm512_set1_ps(a.a[c]), v, y[g][c]);
             }
         }
-        w += 3328;
+        w += Q6K_PANEL;
         a.q += 64 * nt;
         a.a += nt;
         a.z16 += 16 * nt;
@@ -205,7 +211,7 @@ ALWAYS_INLINE void gemm_q6k(float *out, size_t ldo, const uint8_t *w, size_t n_g
                             const void *act, size_t k, int nt)
 {
     struct tr_a8_256 a = tr_a8_256_view(act, k, (size_t)nt);
-    size_t group_bytes = tr_x16_scale_bytes(k / 256) + k / 256 * 3328;
+    size_t group_bytes = tr_x16_scale_bytes(k / 256) + k / 256 * Q6K_PANEL;
     for (size_t g = 0; g < n_groups; g += (size_t)groups(nt))
         pass_q6k(pass_at(g, out, ldo, w, n_groups, group_bytes), a, k / 256, nt);
 }

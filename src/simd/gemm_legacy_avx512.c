@@ -53,9 +53,10 @@ ALWAYS_INLINE void add_panel(float_tile y, const uint8_t *w, size_t apart, struc
 {
     const size_t scale_bytes = tr_x16_scale_bytes(nb);
     const uint8_t *v = w + (f.min ? 2 : 1) * scale_bytes;
+    prefetch_groups(w + AHEAD, apart, (f.min ? 512 : 256), nt);
     for (size_t b = 0; b < nb; b++, v += f.vectors) {
         int_tile t;
-        if (nt <= 4) prefetch(v + 4096, f.vectors);
+        prefetch_groups(v + AHEAD, apart, f.vectors, nt);
         dot_block(t, v, apart, a->q, a->ns, f, nt);
         UNROLL
         for (int g = 0; g < groups(nt); g++) {

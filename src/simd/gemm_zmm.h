@@ -160,6 +160,26 @@ ALWAYS_INLINE void join_chains(int_tile t, int_tile u, int nt)
     }
 }
 
+/* How far ahead of their use weights are fetched, in bytes: measured on Zen 5, where 5 KB and 9 KB
+ * lose up to a tenth of the memory's bandwidth. */
+#define AHEAD 7168
+
+/* Brings `bytes` bytes, a multiple of 64, to the cache; nothing faults past the end of the weights.
+ * Kernels ask for a few lines with every run of 32: a whole panel in one go crowds the load ports.
+ */
+ALWAYS_INLINE void prefetch(const uint8_t *p, size_t bytes)
+{
+    UNROLL
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+}
+
+/* The same for all row groups of a pass. */
+ALWAYS_INLINE void prefetch_groups(const uint8_t *p, size_t apart, size_t bytes, int nt)
+{
+    UNROLL
+    for (int g = 0; g < groups(nt); g++) prefetch(p + (size_t)g * apart, bytes);
+}
+
 /* t += dots of 32 weights. v: N4, and H1 if `high`; the second row group is `apart` bytes on.
  * aq: words of the 32 activations. */
 ALWAYS_INLINE void dot_n4(int_tile t, const uint8_t *v, size_t apart, const int32_t *aq, bool high,
@@ -211,12 +231,6 @@ ALWAYS_INLINE void store_floats(const struct pass *p, float_tile y, int nt)
         for (int c = 0; c < nt; c++)
             _mm512_storeu_ps(p->out + (size_t)c * p->ldo + (size_t)g * p->out_apart, y[g][c]);
     }
-}
-
-/* Brings `bytes` bytes at p to the cache, a multiple of 64. Nothing faults past the end. */
-ALWAYS_INLINE void prefetch(const uint8_t *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T0);
 }
 
 #endif
