@@ -58,7 +58,7 @@ uint64_t tr_siphash13(const uint64_t key[2], const void *data, size_t len)
 
 /* Without an entropy source the key falls back to what an author of a file does not know: the time
  * and an address. */
-static void random_key(uint64_t key[2])
+void tr_random_key(uint64_t key[2])
 {
     struct timespec now = {0, 0};
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -74,7 +74,7 @@ static void random_key(uint64_t key[2])
 void tr_names_init(struct tr_names *s, trueno_ctx *ctx, const void *list, tr_name_at name_at)
 {
     *s = (struct tr_names){.ctx = ctx, .list = list, .name_at = name_at};
-    random_key(s->key);
+    tr_random_key(s->key);
 }
 
 void tr_names_free(struct tr_names *s)

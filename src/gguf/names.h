@@ -34,6 +34,9 @@ trueno_status tr_names_add(struct tr_names *s, uint32_t index);
 /* Index of the entry with this name, or -1. */
 ptrdiff_t tr_names_find(const struct tr_names *s, const char *name, size_t len);
 
+/* A key that the author of a file cannot know. */
+void tr_random_key(uint64_t key[2]);
+
 /* The hash: SipHash-1-3 (Aumasson and Bernstein 2012, with fewer rounds) of `len` bytes. */
 uint64_t tr_siphash13(const uint64_t key[2], const void *data, size_t len);
 

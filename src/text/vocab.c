@@ -34,11 +34,6 @@ trueno_status tr_vocab_array(const trueno_gguf *g, const char *key, trueno_gguf_
     return TRUENO_OK;
 }
 
-static trueno_str token_text_at(const void *list, uint32_t index)
-{
-    return tr_token_str(list, (trueno_token)index);
-}
-
 /* Number of tokens and offsets of their texts. */
 static trueno_status measure_texts(trueno_tokenizer *t, const trueno_gguf *g, ptrdiff_t kv,
                                    uint64_t count, trueno_error *err)
@@ -79,8 +74,8 @@ static trueno_status load_texts(trueno_tokenizer *t, const trueno_gguf *g, truen
     if (!status) status = measure_texts(t, g, kv, count, err);
     if (status) return status;
     t->text = tr_alloc(t->ctx, t->offset[count]);
-    tr_names_init(&t->by_text, t->ctx, t, token_text_at);
-    if (!t->text || !tr_names_reserve(&t->by_text, t->n_vocab)) return no_memory(err);
+    if (!t->text || !tr_lookup_init(&t->by_text, t->ctx, t->text, t->offset, t->n_vocab))
+        return no_memory(err);
     for (uint32_t i = 0; i < t->n_vocab; i++) {
         trueno_str text;
         status = trueno_gguf_elem_str(g, (size_t)kv, i, &text);
@@ -89,8 +84,7 @@ static trueno_status load_texts(trueno_tokenizer *t, const trueno_gguf *g, truen
             return tr_fail(err, TRUENO_ERR_CORRUPT, "tokenizer.ggml.tokens: element %u changed", i);
         if (len == 0) continue;
         memcpy(t->text + t->offset[i], text.data, len);
-        /* a text that is there already is no error: the first token keeps it */
-        if (tr_names_add(&t->by_text, i) == TRUENO_ERR_NO_MEMORY) return no_memory(err);
+        tr_lookup_add(&t->by_text, (trueno_token)i);
     }
     return TRUENO_OK;
 }
@@ -236,11 +230,11 @@ void trueno_tokenizer_free(trueno_tokenizer *t)
 {
     if (!t) return;
     trueno_ctx *ctx = t->ctx;
-    t->special.ctx = t->special.edges.ctx = t->merges.ctx = t->by_text.ctx = ctx;
+    t->special.ctx = t->special.edges.ctx = t->merges.ctx = ctx;
     tr_pre_free(&t->split);
     tr_pairmap_free(&t->merges);
     tr_special_free(&t->special);
-    tr_names_free(&t->by_text);
+    tr_lookup_free(&t->by_text, ctx);
     tr_free(ctx, t->rank);
     tr_free(ctx, t->flags);
     tr_free(ctx, t->kind);
@@ -255,9 +249,8 @@ void trueno_tokenizer_free(trueno_tokenizer *t)
 trueno_token tr_vocab_find_piece(const trueno_tokenizer *t, const char *text, size_t len)
 {
     if (len > t->longest) return TRUENO_TOKEN_NONE;
-    ptrdiff_t index = tr_names_find(&t->by_text, text, len);
-    return index >= 0 && t->flags[index] & TR_TOKEN_MERGES ? (trueno_token)index
-                                                           : TRUENO_TOKEN_NONE;
+    trueno_token id = tr_lookup_find(&t->by_text, text, len);
+    return id >= 0 && t->flags[id] & TR_TOKEN_MERGES ? id : TRUENO_TOKEN_NONE;
 }
 
 trueno_str trueno_token_text(const trueno_tokenizer *t, trueno_token id)
@@ -275,7 +268,7 @@ trueno_token_kind trueno_token_get_kind(const trueno_tokenizer *t, trueno_token 
 trueno_token trueno_token_find(const trueno_tokenizer *t, const char *text, size_t len)
 {
     if (!t || !text || len == 0 || len > t->longest) return TRUENO_TOKEN_NONE;
-    return (trueno_token)tr_names_find(&t->by_text, text, len);
+    return tr_lookup_find(&t->by_text, text, len);
 }
 
 bool trueno_token_is_end(const trueno_tokenizer *t, trueno_token id)

@@ -3,7 +3,7 @@
 #ifndef TR_VOCAB_H
 #define TR_VOCAB_H
 
-#include "gguf/names.h"
+#include "text/lookup.h"
 #include "text/merge.h"
 #include "text/pairmap.h"
 #include "text/pretokenize.h"
@@ -39,10 +39,10 @@ struct trueno_tokenizer {
 
     /* Texts of all tokens in one block: token i is text[offset[i] .. offset[i + 1]). */
     char *text;
-    uint32_t *offset;        /* [n_vocab + 1] */
-    uint8_t *kind, *flags;   /* [n_vocab] */
-    struct tr_names by_text; /* non-empty texts; the first of several wins */
-    uint32_t longest;        /* bytes of the longest text */
+    uint32_t *offset;         /* [n_vocab + 1] */
+    uint8_t *kind, *flags;    /* [n_vocab] */
+    struct tr_lookup by_text; /* non-empty texts; the first of several wins */
+    uint32_t longest;         /* bytes of the longest text */
 
     trueno_token bos, eos, eot, unk, pad;
     bool add_bos, add_eos, add_space_prefix;
