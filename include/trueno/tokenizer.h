@@ -59,14 +59,16 @@ typedef enum trueno_encode_flag {
 
 /** Encodes `len` bytes of text. Writes at most `cap` ids to `ids` and the number of all ids to `*n`
  * (snprintf rule: call with cap 0 to count). @return OK, also when `cap` was too small;
- * ERR_ARGUMENT; ERR_TOO_LARGE (text above 64 MiB); ERR_NO_MEMORY */
+ * ERR_ARGUMENT; ERR_TOO_LARGE (text above 64 MiB, or beyond the match limit of the
+ * pre-tokenizer); ERR_NO_MEMORY */
 TRUENO_API trueno_status trueno_encode(const trueno_tokenizer *t, trueno_token *ids, size_t cap,
                                        size_t *n, const char *text, size_t len, uint32_t flags,
                                        trueno_error *err);
 
 /** Decodes a whole sequence: the inverse of encode. Control and unknown tokens give no text unless
- * `with_special`. The one space that the vocabulary's rules put before the text is dropped. Writes
- * at most `cap` bytes (no NUL) and the number of all bytes to `*len`. @return OK; ERR_ARGUMENT (an
+ * `with_special`. The space that the vocabulary's rules put before the text, and after tokens that
+ * were cut out of it, is dropped. Writes at most `cap` bytes (no NUL) and the number of all bytes
+ * to `*len`. @return OK; ERR_ARGUMENT (an
  * id outside the vocabulary) */
 TRUENO_API trueno_status trueno_decode(const trueno_tokenizer *t, char *text, size_t cap,
                                        size_t *len, const trueno_token *ids, size_t n,
@@ -176,7 +178,7 @@ TRUENO_API const char *trueno_chat_template_name(size_t index);
 TRUENO_API trueno_status trueno_chat_detect(const char **name, const char *jinja, size_t len);
 
 /** The same for the template of an open file. @return OK; ERR_ARGUMENT; ERR_NOT_FOUND (no template,
- * or unknown) */
+ * or unknown); ERR_CORRUPT (the key is not a string) */
 TRUENO_API trueno_status trueno_chat_detect_gguf(const char **name, const trueno_gguf *g,
                                                  trueno_error *err);
 
@@ -184,7 +186,8 @@ TRUENO_API trueno_status trueno_chat_detect_gguf(const char **name, const trueno
  *  TRUENO_ENCODE_SPECIAL | TRUENO_ENCODE_PARSE. `add_prompt`: end with the opening of the
  * assistant's turn. Writes at most `cap` bytes with a NUL (as snprintf) and the full length to
  * `*len`. A message may contain text that looks like a turn mark; applications that fear that
- * encode the parts themselves.
+ * encode the parts themselves. Default system messages, dates and tools that a file's own template
+ * adds are left to the caller; docs/tokenizers.md lists them.
  *  @return OK; ERR_ARGUMENT (unknown role, NULL); ERR_NOT_FOUND (name); ERR_TOO_LARGE (above 16
  * MiB) */
 TRUENO_API trueno_status trueno_chat_apply(char *text, size_t cap, size_t *len, const char *name,
