@@ -88,29 +88,22 @@ static int fail(const trueno_error *err)
     return 1;
 }
 
+static int no_memory(void)
+{
+    fputs("trueno-tokenize: no memory\n", stderr);
+    return 1;
+}
+
 static int encode(const trueno_tokenizer *t, const struct options *o, const char *text, size_t len)
 {
     trueno_error err;
-    size_t n = 0, cap = len + 2;
+    size_t n = 0;
     uint32_t flags = (o->bos ? (uint32_t)TRUENO_ENCODE_SPECIAL : 0) |
                      (o->no_special ? 0 : (uint32_t)TRUENO_ENCODE_PARSE);
-    trueno_token *ids = malloc(cap * sizeof *ids);
-    if (!ids) {
-        fputs("trueno-tokenize: no memory for the ids\n", stderr);
-        return 1;
-    }
-    trueno_status status = trueno_encode(t, ids, cap, &n, text, len, flags, &err);
-    if (status == TRUENO_OK && n > cap) {
-        /* more ids than bytes: a vocabulary that puts a space before many special tokens */
-        trueno_token *more = realloc(ids, n * sizeof *ids);
-        if (!more) {
-            free(ids);
-            fputs("trueno-tokenize: no memory for the ids\n", stderr);
-            return 1;
-        }
-        ids = more;
-        status = trueno_encode(t, ids, n, &n, text, len, flags, &err);
-    }
+    if (trueno_encode(t, NULL, 0, &n, text, len, flags, &err)) return fail(&err);
+    trueno_token *ids = malloc((n + 1) * sizeof *ids);
+    if (!ids) return no_memory();
+    trueno_status status = trueno_encode(t, ids, n, &n, text, len, flags, &err);
     for (size_t i = 0; i < n && status == TRUENO_OK; i++) printf(i ? " %ld" : "%ld", (long)ids[i]);
     if (status == TRUENO_OK) putchar('\n');
     free(ids);
@@ -127,7 +120,9 @@ static size_t parse_ids(const char *text, trueno_token *ids)
         errno = 0;
         long id = strtol(p, &end, 10);
         if (end == p || errno || id < INT32_MIN || id > INT32_MAX || !strchr(" \t\r\n", *end)) {
-            fprintf(stderr, "trueno-tokenize: \"%.20s\" is not a token id\n", p);
+            size_t len = strcspn(p, " \t\r\n");
+            fprintf(stderr, "trueno-tokenize: \"%.*s\" is not a token id\n",
+                    len < 20 ? (int)len : 20, p);
             return SIZE_MAX;
         }
         ids[n++] = (trueno_token)id;
@@ -140,20 +135,24 @@ static int decode(const trueno_tokenizer *t, const struct options *o, const char
 {
     trueno_error err;
     size_t n_text = 0;
-    char *out = NULL;
     trueno_token *ids = malloc((len / 2 + 1) * sizeof *ids);
-    size_t n = ids ? parse_ids(text, ids) : SIZE_MAX;
-    bool ok = n != SIZE_MAX;
-    for (int pass = 0; pass < 2 && ok; pass++) {
-        size_t cap = n_text;
-        ok = trueno_decode(t, out, cap, &n_text, ids, n, !o->no_special, &err) == TRUENO_OK;
-        if (!ok) fail(&err);
-        if (ok && pass == 0) ok = (out = malloc(n_text + 1)) != NULL;
+    if (!ids) return no_memory();
+    size_t n = parse_ids(text, ids);
+    char *out = NULL;
+    int rc;
+    if (n == SIZE_MAX) {
+        rc = 1; /* parse_ids said why */
+    } else if (trueno_decode(t, NULL, 0, &n_text, ids, n, !o->no_special, &err)) {
+        rc = fail(&err);
+    } else if (!(out = malloc(n_text + 1))) {
+        rc = no_memory();
+    } else {
+        (void)trueno_decode(t, out, n_text, &n_text, ids, n, !o->no_special, NULL);
+        rc = fwrite(out, 1, n_text, stdout) == n_text ? 0 : 1;
     }
-    if (ok) ok = fwrite(out, 1, n_text, stdout) == n_text;
     free(ids);
     free(out);
-    return ok ? 0 : 1;
+    return rc;
 }
 
 static int run(const struct options *o)
