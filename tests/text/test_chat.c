@@ -219,6 +219,22 @@ static void parts_of_a_conversation(void **state)
     }
 }
 
+/* A turn that was opened by a system message and has no user message is closed. */
+static void a_system_message_before_an_answer_is_closed(void **state)
+{
+    (void)state;
+    static const trueno_chat_message m[] = {{"system", "S"}, {"assistant", "A"}};
+    char text[256];
+    size_t len;
+    assert_int_equal(trueno_chat_apply(text, sizeof text, &len, "gemma", m, 2, false, NULL),
+                     TRUENO_OK);
+    assert_string_equal(text, "<start_of_turn>user\nS\n\n<end_of_turn>\n"
+                              "<start_of_turn>model\nA<end_of_turn>\n");
+    assert_int_equal(trueno_chat_apply(text, sizeof text, &len, "llama2", m, 2, false, NULL),
+                     TRUENO_OK);
+    assert_string_equal(text, "[INST] S\n [/INST]A</s>");
+}
+
 static void text_that_does_not_fit_is_cut_and_counted(void **state)
 {
     (void)state;
@@ -340,6 +356,7 @@ int main(void)
         cmocka_unit_test(the_names_are_those_of_the_table),
         cmocka_unit_test(templates_are_recognised),
         cmocka_unit_test(parts_of_a_conversation),
+        cmocka_unit_test(a_system_message_before_an_answer_is_closed),
         cmocka_unit_test(text_that_does_not_fit_is_cut_and_counted),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(text_above_16_MiB_is_refused),

@@ -257,13 +257,13 @@ static void long_runs_take_linear_time(void **state)
         if (pres[p]) v.pre = pres[p];
         trueno_tokenizer *t = open_tiny(&v);
         for (size_t i = 0; i < sizeof runs / sizeof runs[0] * 2; i++) {
-            char *text = repeat(runs[i / 2], 200000, i & 1 ? "x" : "");
+            char *text = repeat(runs[i / 2], 200000, i & 1 ? "1x" : "");
             char what[64];
             snprintf(what, sizeof what, "%s, run %zu", pres[p] ? pres[p] : "spm", i / 2);
             check_long(t, text, strlen(text), what);
             free(text);
         }
-        char *spaces = repeat(" ", 1 << 20, "x");
+        char *spaces = repeat(" ", 1 << 20, "1x");
         check_long(t, spaces, strlen(spaces), "1 MiB of spaces");
         free(spaces);
         trueno_tokenizer_free(t);

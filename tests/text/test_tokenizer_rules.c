@@ -192,6 +192,51 @@ static void spm_merges_by_score_then_leftmost(void **state)
     trueno_tokenizer_free(t);
 }
 
+/* Scores of both signs, and both zeros, which are equal. */
+static void spm_orders_scores_as_numbers(void **state)
+{
+    (void)state;
+    static const float scores[] = {3e38f, 2, 1, 1e-40f, 0, -1e-40f, -1, -3e38f};
+    enum { N = sizeof scores / sizeof scores[0] };
+    for (size_t hi = 0; hi < N; hi++) {
+        for (size_t lo = hi + 1; lo < N; lo++) {
+            struct tiny_vocab v = {.model = "llama"};
+            tiny_str(&v, "<unk>", 0, 2);
+            for (char c = 'a'; c <= 'c'; c++) tiny_add(&v, &c, 1, 0, 1);
+            tiny_str(&v, "ab", scores[lo], 1);
+            tiny_str(&v, "bc", scores[hi], 1);
+            trueno_tokenizer *t = open_tiny(&v);
+            EXPECT_IDS(t, "abc", 0, 0, 1, 5); /* the space before the text is unknown */
+            trueno_tokenizer_free(t);
+        }
+    }
+    struct tiny_vocab v = {.model = "llama"};
+    tiny_str(&v, "<unk>", 0, 2);
+    for (char c = 'a'; c <= 'c'; c++) tiny_add(&v, &c, 1, 0, 1);
+    tiny_str(&v, "ab", -0.0f, 1);
+    tiny_str(&v, "bc", 0.0f, 1);
+    trueno_tokenizer *t = open_tiny(&v);
+    EXPECT_IDS(t, "abc", 0, 0, 4, 3);
+    trueno_tokenizer_free(t);
+}
+
+/* Tokens with a space inside: words must not be cut where one of them reaches over. */
+static void spm_tokens_may_reach_over_spaces(void **state)
+{
+    (void)state;
+    struct tiny_vocab v;
+    tiny_spm(&v);
+    trueno_token id = (trueno_token)v.n;
+    tiny_str(&v, "k\xE2\x96\x81", -3, 1);
+    tiny_str(&v, "k\xE2\x96\x81j", -2, 1);
+    trueno_tokenizer *t = open_tiny(&v);
+    trueno_token a = find(t, "a"), j = find(t, "j"), k = find(t, "k");
+    EXPECT_IDS(t, "ak ja j", 0, TINY_SPM_SPACE, a, id + 1, a, TINY_SPM_SPACE, j);
+    EXPECT_IDS(t, "k k ", 0, TINY_SPM_SPACE, id, id);
+    EXPECT_IDS(t, "jk", 0, TINY_SPM_SPACE, j, k);
+    trueno_tokenizer_free(t);
+}
+
 static void user_defined_spaces_match_in_both_spellings(void **state)
 {
     (void)state;
@@ -399,6 +444,8 @@ int main(void)
         cmocka_unit_test(the_leftmost_then_the_longest_special_token_wins),
         cmocka_unit_test(spm_puts_a_space_first_and_after_special_tokens),
         cmocka_unit_test(spm_merges_by_score_then_leftmost),
+        cmocka_unit_test(spm_orders_scores_as_numbers),
+        cmocka_unit_test(spm_tokens_may_reach_over_spaces),
         cmocka_unit_test(user_defined_spaces_match_in_both_spellings),
         cmocka_unit_test(bpe_merges_by_rank),
         cmocka_unit_test(bos_and_eos_follow_type_name_and_keys),
