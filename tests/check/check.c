@@ -129,8 +129,8 @@ static bool all_intact(struct check *t)
 
 /* -------------------------------------------------------------- signals */
 
-static sigjmp_buf escape;
-static volatile sig_atomic_t armed;
+static sigjmp_buf call_escape, kernel_escape; /* out of check_call, out of check_kernel */
+static volatile sig_atomic_t in_call, in_kernel;
 static void *volatile fault_address;
 
 static const int caught[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
@@ -139,13 +139,10 @@ static const int caught[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     (void)context;
-    if (!armed) { /* our own fault, not a kernel's: die of it */
-        signal(sig, SIG_DFL);
-        return;
-    }
-    armed = 0;
     fault_address = info->si_addr;
-    siglongjmp(escape, sig);
+    if (in_call) siglongjmp(call_escape, sig);
+    if (in_kernel) siglongjmp(kernel_escape, sig);
+    signal(sig, SIG_DFL); /* our own: die of it */
 }
 
 /* Says in which buffer's neighbourhood an address lies. */
@@ -192,25 +189,23 @@ static void set_handlers(struct sigaction old[N_CAUGHT])
     for (size_t i = 0; i < N_CAUGHT; i++) sigaction(caught[i], &sa, &old[i]);
 }
 
+static void report_signal(struct check *t, int sig, const char *who)
+{
+    char where[160];
+    describe_fault(t, fault_address, where, sizeof where);
+    check_fail(t, "%ssignal %d (%s), %s", who, sig, strsignal(sig), where);
+}
+
 bool check_call(struct check *t, void (*fn)(void *), void *arg)
 {
-    struct sigaction old[N_CAUGHT];
     unsigned mode = fp_mode();
-
-    set_handlers(old);
-    int sig = sigsetjmp(escape, 1);
+    int sig = sigsetjmp(call_escape, 1);
     if (!sig) {
-        armed = 1;
+        in_call = 1;
         fn(arg);
-        armed = 0;
     }
-    for (size_t i = 0; i < N_CAUGHT; i++) sigaction(caught[i], &old[i], NULL);
-
-    if (sig) {
-        char where[160];
-        describe_fault(t, fault_address, where, sizeof where);
-        check_fail(t, "signal %d (%s), %s", sig, strsignal(sig), where);
-    }
+    in_call = 0;
+    if (sig) report_signal(t, sig, "");
     bool ok = !sig;
     if (fp_mode() != mode) {
         check_fail(t, "floating-point mode was 0x%x and is now 0x%x", mode, fp_mode());
@@ -218,6 +213,22 @@ bool check_call(struct check *t, void (*fn)(void *), void *arg)
         ok = false;
     }
     return all_intact(t) && ok;
+}
+
+void check_kernel(struct check *t, check_fn check, const struct tr_kernel *k,
+                  const struct tr_kernel *ref)
+{
+    struct sigaction old[N_CAUGHT];
+
+    set_handlers(old);
+    int sig = sigsetjmp(kernel_escape, 1);
+    if (!sig) {
+        in_kernel = 1;
+        check(t, k, ref);
+    }
+    in_kernel = 0;
+    if (sig) report_signal(t, sig, "not in the kernel, but in its reference or its check: ");
+    for (size_t i = 0; i < N_CAUGHT; i++) sigaction(caught[i], &old[i], NULL);
 }
 
 /* ----------------------------------------------------------- comparison */

@@ -52,6 +52,11 @@ struct check {
  * itself, which then is only checked against double precision and for stray accesses. */
 typedef void (*check_fn)(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
 
+/* Runs a check with signals caught. One that is raised outside of check_call ends the check and is
+ * a failure of the kernel. */
+void check_kernel(struct check *t, check_fn check, const struct tr_kernel *k,
+                  const struct tr_kernel *ref);
+
 /* One per op family. */
 void check_gemm(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
 void check_quantize(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);

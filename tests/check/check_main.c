@@ -107,7 +107,7 @@ static void check_one(struct check *t, const struct options *o, const struct tr_
     } else if (!families[k->op].check) {
         check_fail(t, "the checker has no check of this op");
     } else {
-        families[k->op].check(t, k, ref);
+        check_kernel(t, families[k->op].check, k, ref);
     }
     size_t cases = t->n_cases - 1;
     if (!cases && !t->n_failures) check_fail(t, "no case was run");
