@@ -6,13 +6,13 @@
    F16 KV cache, <= 1e-9 with an F32 one (gemma3: 1e-6, since llama.cpp reads GELU from an F16 table).
 2. Every real model given, its weights decoded to F32 by trueno-quantize: NMSE <= 1e-6, and greedy text of
    32 tokens equal. Both engines then compute in floats, so this is the test of the arithmetic.
-3. The real model as it is. Both engines round activations to int8, each its own way after the first
-   rounding that falls differently; that is noise in both. So beside NMSE(ours, llama.cpp) the same figure
-   is printed for llama.cpp against itself (tokens one by one against all at once) and for both against
-   the F32 model. NMSE must be <= 1e-3, or, where llama.cpp itself is farther than that from the F32 model,
-   ours must be no farther from the F32 model than llama.cpp is (times 1.25). Greedy text of 32 tokens is
-   equal for at least 8 prompts; where texts part, the two leading logits of both engines are shown, and it
-   passes only as a near tie: both margins within twice the largest difference of any logit there.
+3. The real model as it is. Both engines round activations to int8, and once one value has fallen the other
+   way, later roundings differ too: noise in both. llama.cpp differs from itself in the same way when it gets
+   the tokens one by one instead of all at once. So NMSE must be <= 1e-3, or, where llama.cpp itself does not
+   repeat within that, <= 1.5 times what llama.cpp differs from itself; and ours must be no farther from the
+   F32 model than llama.cpp is (times 1.25). Greedy text of 32 tokens is equal for at least 8 prompts; where
+   texts part, the two leading logits of both engines are shown, and it passes only as a near tie: both
+   margins within twice the largest difference of any logit there.
 
 Exit status: 0 all passed, 1 a difference, 77 llama-cpp-python is not installed.
 """
@@ -233,13 +233,12 @@ def compare_real(report, bin_dir, path, folder):
     e, our_noise, their_noise = nmse(ours, whole), nmse(ours, exact), nmse(whole, exact)
     llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(theirs.ctx), True)
     single = np.concatenate([theirs.more([t], i) for i, t in enumerate(ids)])
-    print(f"      {name}: NMSE ours to llama.cpp {e:.2e}; llama.cpp to itself, other batch {nmse(single, whole):.2e}; "
-          f"to the F32 model: ours {our_noise:.2e}, llama.cpp {their_noise:.2e}")
-    if their_noise <= 1e-3:
-        report.line(e <= 1e-3, f"{name}: NMSE of {len(ids)} tokens {e:.2e} (limit 1e-03)")
-    else:
-        report.line(our_noise <= 1.25 * their_noise, f"{name}: llama.cpp is {their_noise:.2e} from the F32 model, "
-                    f"ours {our_noise:.2e} (limit 1.25 times that)")
+    self_noise = nmse(single, whole)
+    print(f"      {name}: NMSE of llama.cpp to itself, tokens one by one against all at once: {self_noise:.2e}")
+    limit = max(1e-3, 1.5 * self_noise)
+    report.line(e <= limit, f"{name}: NMSE of {len(ids)} tokens {e:.2e} (limit {limit:.2e})")
+    report.line(our_noise <= 1.25 * their_noise, f"{name}: to the F32 model ours {our_noise:.2e}, llama.cpp "
+                f"{their_noise:.2e} (limit 1.25 times that)")
     compare_greedy(report, bin_dir, path, theirs, PROMPTS, 8)
     theirs.close()
 
