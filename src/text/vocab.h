@@ -12,7 +12,7 @@
 
 enum tr_vocab_type { TR_VOCAB_SPM, TR_VOCAB_BPE };
 
-/* Caps of docs/hostile-input: a vocabulary beyond them is ERR_TOO_LARGE. */
+/* Caps: what is beyond them is ERR_TOO_LARGE. */
 enum {
     TR_VOCAB_TOKENS_MAX = 1 << 21,
     TR_VOCAB_MERGES_MAX = 1 << 22,
