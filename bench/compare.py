@@ -36,7 +36,8 @@ def llama_worker(path, n_prompt, n_gen, threads):
     n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
 
     def decode(tokens):
-        batch = llama_cpp.llama_batch_get_one((llama_cpp.llama_token * len(tokens))(*tokens), len(tokens))
+        ids = (llama_cpp.llama_token * len(tokens))(*tokens)  # the batch only points to it
+        batch = llama_cpp.llama_batch_get_one(ids, len(tokens))
         if llama_cpp.llama_decode(ctx, batch) != 0:
             raise RuntimeError("llama_decode failed")
         llama_cpp.llama_synchronize(ctx)

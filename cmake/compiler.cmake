@@ -9,6 +9,9 @@ target_compile_options(tr_flags INTERFACE -ffp-contract=off -Wall -Wextra -Wpeda
 if(TRUENO_WERROR)
   target_compile_options(tr_flags INTERFACE -Werror)
 endif()
+if(TRUENO_BUILD_FUZZERS) # coverage of the library's own code, without libFuzzer's main
+  target_compile_options(tr_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 if(TRUENO_SANITIZE)
   target_compile_options(tr_flags INTERFACE -fsanitize=${TRUENO_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)
