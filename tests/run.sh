@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.." || exit 1
 NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev libcmocka-dev'
 WANTED='python3 python3-venv clang clang-format doxygen'
 # Python packages of the comparisons with other implementations, in a venv under build/.
-ORACLES='numpy==2.2.6 gguf==0.17.1'
+ORACLES='numpy==2.2.6 gguf==0.19.0'
 ORACLE_LLAMA='llama-cpp-python==0.3.36' # compiled from source: minutes the first time
 # Suites that are not ctest programs, in this order; one that is not there is left out. They exit
 # with 0 (all well), 77 (skipped; the last line says why) or something else, and may end with a line
