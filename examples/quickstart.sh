@@ -134,6 +134,8 @@ set -- -m "$path" -n "$n"
 if [ "$model" = smollm2 ]; then
     set -- "$@" --chat --temp 0 -p "${prompt:-Explain in a few sentences why the sky is blue.}"
 else # a base model: it continues
-    set -- "$@" --temp 0 --repeat-penalty 1.1 -p "${prompt:-The Amazon rainforest is}"
+    # greedy text of a base model runs in circles: draw, with a seed
+    set -- "$@" --temp 0.7 --top-p 0.9 --seed 3 \
+        -p "${prompt:-Once upon a time, in a small village by the sea, there lived}"
 fi
 exec build/quickstart/bin/trueno-generate "$@"
