@@ -230,12 +230,12 @@ prepare_python() {
     if [ $install = yes ] && have python3 && [ ! -e $venv/complete ]; then
         step "python oracles" sh -c "
             (test -x $venv/bin/pip || python3 -m venv $venv) && $venv/bin/pip install -q $ORACLES ||
-            { echo 'python3 -m venv or pip failed'; exit 77; }"
+            exit 77"
         if [ -x $venv/bin/pip ]; then
             step "python oracle $ORACLE_LLAMA" sh -c "
                 CMAKE_ARGS='-DLLAVA_BUILD=OFF' CMAKE_BUILD_PARALLEL_LEVEL=$JOBS \
                     timeout $PIP_SECONDS $venv/bin/pip install -q '$ORACLE_LLAMA' &&
-                touch $venv/complete || { echo 'pip failed or took too long'; exit 77; }"
+                touch $venv/complete || { echo \"pip: status \$?\"; exit 77; }"
         fi
     fi
     [ -x $venv/bin/python3 ] && PATH=$PWD/$venv/bin:$PATH
