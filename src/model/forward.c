@@ -50,7 +50,7 @@ static void pack_tile(const struct tr_buffers *b, const float *x, size_t k, size
 /* The tiles of n columns that this thread owns. */
 static size_t own_tiles(size_t *t0, size_t *t1, size_t n, uint32_t tid, uint32_t n_threads)
 {
-    size_t n_tiles = (n + TR_NT_MAX - 1) / TR_NT_MAX;
+    size_t n_tiles = tr_n_tiles(n);
     tr_split(t0, t1, n_tiles, 1, tid, n_threads);
     return n_tiles;
 }
@@ -269,17 +269,6 @@ static void attention(const struct pass *p, uint32_t l, uint32_t tid, uint32_t n
     }
 }
 
-/* Packs att for the output projection. By tiles. */
-static void pack_attention(const struct pass *p, uint32_t l, uint32_t tid, uint32_t n_threads)
-{
-    const struct tr_matrix *o = &p->m->layers[l].o;
-    size_t t0, t1, n_tiles = own_tiles(&t0, &t1, p->n, tid, n_threads);
-    for (size_t tile = t0; tile < t1; tile++) {
-        size_t c0 = tr_tile(tile, p->n, n_tiles), c1 = tr_tile(tile + 1, p->n, n_tiles);
-        pack_tile(p->b, p->b->att, o->cols, c0, (uint32_t)(c1 - c0), &o, 1);
-    }
-}
-
 /* -------------------------------------------------------------- feed-forward */
 
 /* gate = f(gate) * up, packed for the down projection. By tiles. */
@@ -358,7 +347,8 @@ static bool block(struct pass *p, uint32_t l, uint32_t tid, uint32_t n_threads)
     tr_pool_barrier(pool);
     attention(p, l, tid, n_threads);
     tr_pool_barrier(pool);
-    pack_attention(p, l, tid, n_threads);
+    tr_act_pack_part(b->acts[y->o.pack->act], y->o.pack, b->att, y->o.cols, y->o.cols, p->n, tid,
+                     n_threads);
     tr_pool_barrier(pool);
     matmul(p, &y->o, b->branch, p->n, tid, n_threads);
     tr_pool_barrier(pool);

@@ -70,6 +70,12 @@ static inline struct tr_a8_32 tr_a8_32_view(const void *tile, size_t k, size_t n
     return v;
 }
 
+/* Tiles that m columns are cut into. */
+static inline size_t tr_n_tiles(size_t m)
+{
+    return m / TR_NT_MAX + (m % TR_NT_MAX != 0);
+}
+
 /* First column of tile t when m columns are cut into n_tiles; tile t is [tr_tile(t), tr_tile(t+1)).
  */
 static inline size_t tr_tile(size_t t, size_t m, size_t n_tiles)

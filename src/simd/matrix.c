@@ -18,11 +18,6 @@ static size_t n_groups_of(size_t rows)
     return rows / TR_ROWS + (rows % TR_ROWS != 0);
 }
 
-static size_t n_tiles_of(size_t m)
-{
-    return m / TR_NT_MAX + (m % TR_NT_MAX != 0);
-}
-
 bool tr_matrix_bytes(uint64_t *bytes, trueno_dtype type, uint64_t rows, uint64_t cols)
 {
     const trueno_dtype_info *info = trueno_dtype_get_info(type);
@@ -73,7 +68,7 @@ void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, s
                       size_t m, uint32_t tid, uint32_t n_threads)
 {
     size_t col_bytes = tr_act_col_bytes(pack->act, k);
-    size_t n_tiles = n_tiles_of(m), begin, end;
+    size_t n_tiles = tr_n_tiles(m), begin, end;
 
     tr_split(&begin, &end, n_tiles, 1, tid, n_threads);
     for (size_t t = begin; t < end; t++) {
@@ -116,7 +111,7 @@ void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void 
                     uint32_t tid, uint32_t n_threads)
 {
     size_t col_bytes = tr_act_col_bytes(w->gemm->act, w->cols);
-    size_t n_tiles = n_tiles_of(m), block = groups_per_block(w), begin, end;
+    size_t n_tiles = tr_n_tiles(m), block = groups_per_block(w), begin, end;
 
     tr_split(&begin, &end, n_groups_of(w->rows), 1, tid, n_threads);
     for (size_t g = begin; g < end; g += block) {
