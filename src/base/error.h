@@ -38,8 +38,10 @@ static inline bool tr_align_up(uint64_t *out, uint64_t a, uint64_t align)
     return true;
 }
 
-/* struct_size of a struct that a caller filled: at least the first version of the struct, and not
- * garbage. Newer, larger structs are accepted: their tail is unknown to us and not read. */
+/* struct_size of a struct that a caller filled: not smaller than the struct, and not garbage.
+ * Larger ones, of newer headers, are accepted: their tail is unknown to us and not read. When a
+ * struct first grows, its users need the size of the first version here, and defaults for what is
+ * missing. */
 #define TR_STRUCT_OK(p)                                                                            \
     ((p)->struct_size >= sizeof(*(p)) && (p)->struct_size <= sizeof(*(p)) + 4096)
 

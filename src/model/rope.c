@@ -21,10 +21,12 @@ static double yarn_mix(const struct tr_hparams *hp, double base, double i)
     return hp->yarn_ext * (1 - fmin(1, fmax(0, ramp)));
 }
 
-/* Divisors of the frequencies, or NULL: Llama 3's table, or LongRoPE's for this context. */
+/* Divisors of the frequencies, or NULL: LongRoPE's for this context, or Llama 3's table. Phi-3
+ * files use the former whenever they are there, others only when their scaling says so. */
 static const float *factors(const trueno_model *m, uint32_t n_ctx)
 {
-    if (m->rope_long != NULL && m->rope_short != NULL)
+    bool wanted = m->hp.rope_scaling == TR_ROPE_LONGROPE || m->hp.arch->id == TR_ARCH_PHI3;
+    if (wanted && m->rope_long != NULL && m->rope_short != NULL)
         return n_ctx > m->hp.rope_orig_ctx ? m->rope_long : m->rope_short;
     return m->rope_freqs;
 }

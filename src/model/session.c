@@ -99,9 +99,8 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
 
     memset(b, 0, sizeof *b);
     max_act_bytes(act_bytes, m);
-    b->kv_bytes = (size_t)(kv_elements(m, shape->ctx_pad) * trueno_row_bytes(shape->kv_type, 1));
-    b->kv = carve(&c, b->kv_bytes, 1, 1);
-    uint64_t after_kv = c.used;
+    b->kv = carve(&c, kv_elements(m, shape->ctx_pad), 1, trueno_row_bytes(shape->kv_type, 1));
+    b->kv_bytes = (size_t)c.used;
     b->x = carve(&c, hp->n_embd, t, f);
     b->h = carve(&c, hp->n_embd, t, f);
     b->branch = carve(&c, hp->n_embd, t, f);
@@ -123,7 +122,6 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
     b->scratch_bytes = (size_t)((scratch + 127) / 64 * 64);
     b->scratch = carve(&c, b->scratch_bytes, shape->n_threads, 1);
     b->total_bytes = (size_t)c.used;
-    b->kv_bytes = (size_t)after_kv;
     return c.ok;
 }
 
