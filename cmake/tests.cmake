@@ -14,6 +14,9 @@ function(tr_link_layers target layer)
       target_sources(${target} PRIVATE $<TARGET_OBJECTS:tr_${l}>)
     endif()
   endforeach()
+  # whatever a test does, the library writes nothing to the standard streams
+  target_sources(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/tests/silence.c)
+  target_link_options(${target} PRIVATE LINKER:--wrap=write)
   target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/tests)
   target_link_libraries(${target} PRIVATE tr_flags PkgConfig::PCRE2 PkgConfig::CMOCKA
     Threads::Threads m)
