@@ -16,6 +16,22 @@ foreach(layer ${TR_LAYERS})
   list(APPEND TR_OBJECTS $<TARGET_OBJECTS:tr_${layer}>)
 endforeach()
 
+# What a measurement of a kernel is worth depends on sources, compiler and flags: a hash of them.
+file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/src/simd/*.[ch]
+     ${CMAKE_CURRENT_SOURCE_DIR}/cmake/compiler.cmake)
+set(TR_KERNELS_VERSION "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION} ${CMAKE_BUILD_TYPE}")
+string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
+string(APPEND TR_KERNELS_VERSION " ${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${type}} ${TRUENO_SANITIZE}")
+foreach(file ${kernel_sources})
+  file(SHA256 ${file} hash)
+  string(APPEND TR_KERNELS_VERSION " ${hash}")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+endforeach()
+string(SHA256 TR_KERNELS_VERSION "${TR_KERNELS_VERSION}")
+string(SUBSTRING ${TR_KERNELS_VERSION} 0 16 TR_KERNELS_VERSION)
+set_source_files_properties(src/simd/registry.c PROPERTIES COMPILE_DEFINITIONS
+  "TR_KERNELS_VERSION=UINT64_C(0x${TR_KERNELS_VERSION})")
+
 add_library(trueno_static STATIC ${TR_OBJECTS})
 add_library(trueno_shared SHARED ${TR_OBJECTS})
 foreach(kind static shared)

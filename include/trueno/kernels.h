@@ -22,11 +22,17 @@ extern "C" {
 
 /** One registered kernel. Static storage. */
 typedef struct trueno_kernel_info {
-    const char *name;      /**< unique and stable, e.g. "gemm_q4_k_avx512_16x8" */
-    const char *op;        /**< "gemm", "quantize", "attention", "rmsnorm", ... */
-    const char *type;      /**< weight or cache format, "" if the op has none */
-    const char *numerics;  /**< "exact" or "reordered" */
-    uint32_t cpu_features; /**< every bit that it needs; 0: C reference */
+    const char *name;        /**< unique and stable, e.g. "gemm_q4_k_avx512_16x8" */
+    const char *op;          /**< "gemm", "quantize", "attention", "rmsnorm", ... */
+    const char *type;        /**< weight or cache format, "" if the op has none */
+    const char *numerics;    /**< "exact" or "reordered" */
+    uint32_t cpu_features;   /**< every bit that it needs; 0: C reference */
+    const char *family;      /**< label of what it does, e.g. "VectorizedQ4K"; "Generic" if none */
+    uint32_t tile_rows;      /**< gemm: weight rows of one pass over tile_cols columns; else 0 */
+    uint32_t tile_cols;      /**< gemm, quantize: most columns per call; else 0 */
+    uint32_t prefetch_bytes; /**< gemm: how far ahead weights are fetched; 0: left to the CPU */
+    uint64_t version; /**< of all kernels of this build: a hash of sources, compiler and flags;
+                         what was measured with another version need not hold */
 } trueno_kernel_info;
 
 /** Number of kernels in the registry of this build. */

@@ -125,19 +125,9 @@ static void attention_f32_avx2(struct tr_attn_args *a)
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)
 
 static const struct tr_kernel kernels[] = {
-    {"attention_f16_avx2",
-     TR_OP_ATTENTION,
-     TRUENO_TYPE_F16,
-     TR_ACT_NONE,
-     0,
-     CPU,
-     {.attention = attention_f16_avx2}},
-    {"attention_f32_avx2",
-     TR_OP_ATTENTION,
-     TRUENO_TYPE_F32,
-     TR_ACT_NONE,
-     0,
-     CPU,
-     {.attention = attention_f32_avx2}},
+    TR_KERNEL_ROW("attention_f16_avx2", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
+                  attention_f16_avx2),
+    TR_KERNEL_ROW("attention_f32_avx2", ATTENTION, TRUENO_TYPE_F32, ATTENTION, CPU, attention,
+                  attention_f32_avx2),
 };
 const struct tr_kernel_table tr_table_attn_avx2 = {kernels, sizeof kernels / sizeof *kernels};

@@ -118,19 +118,9 @@ static void attention_f32_avx512(struct tr_attn_args *a)
      TRUENO_CPU_AVX512BW | TRUENO_CPU_AVX512VL | TRUENO_CPU_AVX512DQ)
 
 static const struct tr_kernel kernels[] = {
-    {"attention_f16_avx512",
-     TR_OP_ATTENTION,
-     TRUENO_TYPE_F16,
-     TR_ACT_NONE,
-     0,
-     CPU,
-     {.attention = attention_f16_avx512}},
-    {"attention_f32_avx512",
-     TR_OP_ATTENTION,
-     TRUENO_TYPE_F32,
-     TR_ACT_NONE,
-     0,
-     CPU,
-     {.attention = attention_f32_avx512}},
+    TR_KERNEL_ROW("attention_f16_avx512", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
+                  attention_f16_avx512),
+    TR_KERNEL_ROW("attention_f32_avx512", ATTENTION, TRUENO_TYPE_F32, ATTENTION, CPU, attention,
+                  attention_f32_avx512),
 };
 const struct tr_kernel_table tr_table_attn_avx512 = {kernels, sizeof kernels / sizeof *kernels};

@@ -78,20 +78,10 @@ static void attention_f32_ref(struct tr_attn_args *a)
 }
 
 static const struct tr_kernel kernels[] = {
-    {"attention_f16_ref",
-     TR_OP_ATTENTION,
-     TRUENO_TYPE_F16,
-     TR_ACT_NONE,
-     0,
-     0,
-     {.attention = attention_f16_ref}},
-    {"attention_f32_ref",
-     TR_OP_ATTENTION,
-     TRUENO_TYPE_F32,
-     TR_ACT_NONE,
-     0,
-     0,
-     {.attention = attention_f32_ref}},
+    TR_KERNEL_ROW("attention_f16_ref", ATTENTION, TRUENO_TYPE_F16, ATTENTION, 0, attention,
+                  attention_f16_ref),
+    TR_KERNEL_ROW("attention_f32_ref", ATTENTION, TRUENO_TYPE_F32, ATTENTION, 0, attention,
+                  attention_f32_ref),
 };
 
 const struct tr_kernel_table tr_table_attn_ref = {kernels, sizeof kernels / sizeof *kernels};

@@ -124,17 +124,10 @@ FLOAT_KERNEL(gemm_f16, TRUENO_TYPE_F16)
 FLOAT_KERNEL(gemm_bf16, TRUENO_TYPE_BF16)
 
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)
-#define KERNEL(name, type, fn)                                                                     \
-    {                                                                                              \
-        name, TR_OP_GEMM, type, TR_ACT_F32, TR_NT_MAX, CPU,                                        \
-        {                                                                                          \
-            .gemm = fn                                                                             \
-        }                                                                                          \
-    }
 
 static const struct tr_kernel kernels[] = {
-    KERNEL("gemm_f32_avx2_16x8", TRUENO_TYPE_F32, gemm_f32),
-    KERNEL("gemm_f16_avx2_16x8", TRUENO_TYPE_F16, gemm_f16),
-    KERNEL("gemm_bf16_avx2_16x8", TRUENO_TYPE_BF16, gemm_bf16),
+    TR_GEMM_ROW("gemm_f32_avx2_16x8", F32, F32, TR_ROWS, 0, CPU, gemm_f32),
+    TR_GEMM_ROW("gemm_f16_avx2_16x8", F16, F32, TR_ROWS, 0, CPU, gemm_f16),
+    TR_GEMM_ROW("gemm_bf16_avx2_16x8", BF16, F32, TR_ROWS, 0, CPU, gemm_bf16),
 };
 const struct tr_kernel_table tr_table_gemm_float_avx2 = {kernels, sizeof kernels / sizeof *kernels};

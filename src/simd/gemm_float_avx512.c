@@ -108,9 +108,9 @@ KERNEL(gemm_f16_avx512, TRUENO_TYPE_F16)
 KERNEL(gemm_bf16_avx512, TRUENO_TYPE_BF16)
 
 static const struct tr_kernel kernels[] = {
-    ROW("f32", TRUENO_TYPE_F32, TR_ACT_F32, gemm_f32_avx512),
-    ROW("f16", TRUENO_TYPE_F16, TR_ACT_F32, gemm_f16_avx512),
-    ROW("bf16", TRUENO_TYPE_BF16, TR_ACT_F32, gemm_bf16_avx512),
+    ROW("f32", F32, F32, gemm_f32_avx512),
+    ROW("f16", F16, F32, gemm_f16_avx512),
+    ROW("bf16", BF16, F32, gemm_bf16_avx512),
 };
 const struct tr_kernel_table tr_table_gemm_float_avx512 = {kernels,
                                                            sizeof kernels / sizeof *kernels};

@@ -70,26 +70,8 @@ static void gemm_bf16_ref(float *out, size_t ldo, const void *w, size_t n_groups
 }
 
 static const struct tr_kernel kernels[] = {
-    {"gemm_f32_ref_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_F32,
-     TR_ACT_F32,
-     TR_NT_MAX,
-     0,
-     {.gemm = gemm_f32_ref}},
-    {"gemm_f16_ref_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_F16,
-     TR_ACT_F32,
-     TR_NT_MAX,
-     0,
-     {.gemm = gemm_f16_ref}},
-    {"gemm_bf16_ref_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_BF16,
-     TR_ACT_F32,
-     TR_NT_MAX,
-     0,
-     {.gemm = gemm_bf16_ref}},
+    TR_GEMM_ROW("gemm_f32_ref_16x8", F32, F32, TR_ROWS, 0, 0, gemm_f32_ref),
+    TR_GEMM_ROW("gemm_f16_ref_16x8", F16, F32, TR_ROWS, 0, 0, gemm_f16_ref),
+    TR_GEMM_ROW("gemm_bf16_ref_16x8", BF16, F32, TR_ROWS, 0, 0, gemm_bf16_ref),
 };
 const struct tr_kernel_table tr_table_gemm_float_ref = {kernels, sizeof kernels / sizeof *kernels};

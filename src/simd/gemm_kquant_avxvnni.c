@@ -8,18 +8,11 @@
 #include "tables.h"
 
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C | TRUENO_CPU_AVX_VNNI)
-#define KERNEL(name, type, fn)                                                                     \
-    {                                                                                              \
-        name, TR_OP_GEMM, type, TR_ACT_A8_256, TR_NT_MAX, CPU,                                     \
-        {                                                                                          \
-            .gemm = fn                                                                             \
-        }                                                                                          \
-    }
 
 static const struct tr_kernel kernels[] = {
-    KERNEL("gemm_q4_k_avxvnni_16x8", TRUENO_TYPE_Q4_K, gemm_q4_k),
-    KERNEL("gemm_q5_k_avxvnni_16x8", TRUENO_TYPE_Q5_K, gemm_q5_k),
-    KERNEL("gemm_q6_k_avxvnni_16x8", TRUENO_TYPE_Q6_K, gemm_q6_k),
+    TR_GEMM_ROW("gemm_q4_k_avxvnni_16x8", Q4_K, A8_256, TR_ROWS, 0, CPU, gemm_q4_k),
+    TR_GEMM_ROW("gemm_q5_k_avxvnni_16x8", Q5_K, A8_256, TR_ROWS, 0, CPU, gemm_q5_k),
+    TR_GEMM_ROW("gemm_q6_k_avxvnni_16x8", Q6_K, A8_256, TR_ROWS, 0, CPU, gemm_q6_k),
 };
 const struct tr_kernel_table tr_table_gemm_kquant_avxvnni = {kernels,
                                                              sizeof kernels / sizeof *kernels};

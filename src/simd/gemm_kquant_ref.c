@@ -128,26 +128,8 @@ static void gemm_q6_k_ref(float *out, size_t ldo, const void *w, size_t n_groups
 }
 
 static const struct tr_kernel kernels[] = {
-    {"gemm_q4_k_ref_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q4_K,
-     TR_ACT_A8_256,
-     TR_NT_MAX,
-     0,
-     {.gemm = gemm_q4_k_ref}},
-    {"gemm_q5_k_ref_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q5_K,
-     TR_ACT_A8_256,
-     TR_NT_MAX,
-     0,
-     {.gemm = gemm_q5_k_ref}},
-    {"gemm_q6_k_ref_16x8",
-     TR_OP_GEMM,
-     TRUENO_TYPE_Q6_K,
-     TR_ACT_A8_256,
-     TR_NT_MAX,
-     0,
-     {.gemm = gemm_q6_k_ref}},
+    TR_GEMM_ROW("gemm_q4_k_ref_16x8", Q4_K, A8_256, TR_ROWS, 0, 0, gemm_q4_k_ref),
+    TR_GEMM_ROW("gemm_q5_k_ref_16x8", Q5_K, A8_256, TR_ROWS, 0, 0, gemm_q5_k_ref),
+    TR_GEMM_ROW("gemm_q6_k_ref_16x8", Q6_K, A8_256, TR_ROWS, 0, 0, gemm_q6_k_ref),
 };
 const struct tr_kernel_table tr_table_gemm_kquant_ref = {kernels, sizeof kernels / sizeof *kernels};

@@ -114,11 +114,9 @@ KERNEL(gemm_q5_1_avx512, {.high = true, .min = true, .vectors = 320})
 KERNEL(gemm_q8_0_avx512, {.bytes = true, .zero_log2 = 7, .vectors = 512})
 
 static const struct tr_kernel kernels[] = {
-    ROW("q4_0", TRUENO_TYPE_Q4_0, TR_ACT_A8_32, gemm_q4_0_avx512),
-    ROW("q4_1", TRUENO_TYPE_Q4_1, TR_ACT_A8_32, gemm_q4_1_avx512),
-    ROW("q5_0", TRUENO_TYPE_Q5_0, TR_ACT_A8_32, gemm_q5_0_avx512),
-    ROW("q5_1", TRUENO_TYPE_Q5_1, TR_ACT_A8_32, gemm_q5_1_avx512),
-    ROW("q8_0", TRUENO_TYPE_Q8_0, TR_ACT_A8_32, gemm_q8_0_avx512),
+    ROW("q4_0", Q4_0, A8_32, gemm_q4_0_avx512), ROW("q4_1", Q4_1, A8_32, gemm_q4_1_avx512),
+    ROW("q5_0", Q5_0, A8_32, gemm_q5_0_avx512), ROW("q5_1", Q5_1, A8_32, gemm_q5_1_avx512),
+    ROW("q8_0", Q8_0, A8_32, gemm_q8_0_avx512),
 };
 const struct tr_kernel_table tr_table_gemm_legacy_avx512 = {kernels,
                                                             sizeof kernels / sizeof *kernels};

@@ -8,20 +8,13 @@
 #include "tables.h"
 
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C | TRUENO_CPU_AVX_VNNI)
-#define KERNEL(name, type, fn)                                                                     \
-    {                                                                                              \
-        name, TR_OP_GEMM, type, TR_ACT_A8_32, TR_NT_MAX, CPU,                                      \
-        {                                                                                          \
-            .gemm = fn                                                                             \
-        }                                                                                          \
-    }
 
 static const struct tr_kernel kernels[] = {
-    KERNEL("gemm_q4_0_avxvnni_16x8", TRUENO_TYPE_Q4_0, gemm_q4_0),
-    KERNEL("gemm_q4_1_avxvnni_16x8", TRUENO_TYPE_Q4_1, gemm_q4_1),
-    KERNEL("gemm_q5_0_avxvnni_16x8", TRUENO_TYPE_Q5_0, gemm_q5_0),
-    KERNEL("gemm_q5_1_avxvnni_16x8", TRUENO_TYPE_Q5_1, gemm_q5_1),
-    KERNEL("gemm_q8_0_avxvnni_16x8", TRUENO_TYPE_Q8_0, gemm_q8_0),
+    TR_GEMM_ROW("gemm_q4_0_avxvnni_16x8", Q4_0, A8_32, TR_ROWS, 0, CPU, gemm_q4_0),
+    TR_GEMM_ROW("gemm_q4_1_avxvnni_16x8", Q4_1, A8_32, TR_ROWS, 0, CPU, gemm_q4_1),
+    TR_GEMM_ROW("gemm_q5_0_avxvnni_16x8", Q5_0, A8_32, TR_ROWS, 0, CPU, gemm_q5_0),
+    TR_GEMM_ROW("gemm_q5_1_avxvnni_16x8", Q5_1, A8_32, TR_ROWS, 0, CPU, gemm_q5_1),
+    TR_GEMM_ROW("gemm_q8_0_avxvnni_16x8", Q8_0, A8_32, TR_ROWS, 0, CPU, gemm_q8_0),
 };
 const struct tr_kernel_table tr_table_gemm_legacy_avxvnni = {kernels,
                                                              sizeof kernels / sizeof *kernels};

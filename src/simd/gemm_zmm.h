@@ -25,14 +25,9 @@
     (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C | TRUENO_CPU_AVX512F |                     \
      TRUENO_CPU_AVX512BW | TRUENO_CPU_AVX512VL | TRUENO_CPU_AVX512DQ | TRUENO_CPU_AVX512_VNNI)
 
-/* Row of a table. */
-#define ROW(type, dtype, act, fn)                                                                  \
-    {                                                                                              \
-        "gemm_" type "_avx512_16x8", TR_OP_GEMM, dtype, act, TR_NT_MAX, CPU_AVX512,                \
-        {                                                                                          \
-            .gemm = fn                                                                             \
-        }                                                                                          \
-    }
+/* Row of a table: with eight columns two row groups share a pass. */
+#define ROW(name, type, act, fn)                                                                   \
+    TR_GEMM_ROW("gemm_" name "_avx512_16x8", type, act, 2 * TR_ROWS, AHEAD, CPU_AVX512, fn)
 
 /* call(n) with the constant n = nt, 1..8. */
 #define BY_COLUMNS(nt, call)                                                                       \

@@ -95,13 +95,43 @@ union tr_fn {
     tr_attn_fn attention;
 };
 
+/* What a chooser may take for another: exact kernels give the bits of the C reference, reordered
+ * ones add the same products in another, fixed order. */
+enum tr_numerics { TR_EXACT, TR_REORDERED };
+
+/* Labels of kernel families; numbers are frozen, a tuning file may hold them. A gemm kernel that
+ * serves few and many columns carries the first number of its pair. */
+enum tr_family {
+    TR_FAMILY_Q4_K = 2,
+    TR_FAMILY_RMSNORM = 10,
+    TR_FAMILY_VECTOR_RMSNORM = 11,
+    TR_FAMILY_GENERIC = 14,
+    TR_FAMILY_Q5_K = 16,
+    TR_FAMILY_Q6_K = 18,
+    TR_FAMILY_Q8_0 = 20,
+    TR_FAMILY_Q4_0 = 22,
+    TR_FAMILY_Q4_1 = 24,
+    TR_FAMILY_Q5_0 = 26,
+    TR_FAMILY_Q5_1 = 28,
+    TR_FAMILY_F16 = 30,
+    TR_FAMILY_BF16 = 32,
+    TR_FAMILY_F32 = 34,
+    TR_FAMILY_DEQUANT_BLAS = 36,
+    TR_FAMILY_ATTENTION = 39,
+    TR_FAMILY_COUNT
+};
+
 struct tr_kernel {
     const char *name; /* unique and stable: "gemm_q4_k_avx512_16x8" */
     enum tr_op op;
     trueno_dtype dtype; /* weight or cache format; TR_TYPE_NONE if the op has none */
     enum tr_act act;    /* gemm: what it reads; quantize: what it writes; else NONE */
-    uint32_t nt_max;    /* gemm: most columns per call */
-    uint32_t cpu;       /* every trueno_cpu_feature bit it needs; 0 = C reference */
+    enum tr_numerics numerics;
+    enum tr_family family;
+    uint32_t nt_max;         /* gemm, quantize: most columns per call */
+    uint32_t tile_rows;      /* gemm: weight rows per pass over nt_max columns */
+    uint32_t prefetch_bytes; /* gemm: how far ahead weights are fetched; 0: left to the CPU */
+    uint32_t cpu;            /* every trueno_cpu_feature bit it needs; 0 = C reference */
     union tr_fn fn;
 };
 

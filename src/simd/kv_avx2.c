@@ -30,12 +30,7 @@ static void kv_store_f16_avx2(void *k_cache, void *v_cache, const float *k, cons
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)
 
 static const struct tr_kernel kernels[] = {
-    {"kv_store_f16_avx2",
-     TR_OP_KV_STORE,
-     TRUENO_TYPE_F16,
-     TR_ACT_NONE,
-     0,
-     CPU,
-     {.kv_store = kv_store_f16_avx2}},
+    TR_KERNEL_ROW("kv_store_f16_avx2", KV_STORE, TRUENO_TYPE_F16, GENERIC, CPU, kv_store,
+                  kv_store_f16_avx2),
 };
 const struct tr_kernel_table tr_table_kv_avx2 = {kernels, sizeof kernels / sizeof *kernels};

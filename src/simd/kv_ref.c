@@ -24,20 +24,10 @@ static void kv_store_f32_ref(void *k_cache, void *v_cache, const float *k, const
 }
 
 static const struct tr_kernel kernels[] = {
-    {"kv_store_f16_ref",
-     TR_OP_KV_STORE,
-     TRUENO_TYPE_F16,
-     TR_ACT_NONE,
-     0,
-     0,
-     {.kv_store = kv_store_f16_ref}},
-    {"kv_store_f32_ref",
-     TR_OP_KV_STORE,
-     TRUENO_TYPE_F32,
-     TR_ACT_NONE,
-     0,
-     0,
-     {.kv_store = kv_store_f32_ref}},
+    TR_KERNEL_ROW("kv_store_f16_ref", KV_STORE, TRUENO_TYPE_F16, GENERIC, 0, kv_store,
+                  kv_store_f16_ref),
+    TR_KERNEL_ROW("kv_store_f32_ref", KV_STORE, TRUENO_TYPE_F32, GENERIC, 0, kv_store,
+                  kv_store_f32_ref),
 };
 
 const struct tr_kernel_table tr_table_kv_ref = {kernels, sizeof kernels / sizeof *kernels};

@@ -187,17 +187,10 @@ static void quantize_f32_avx2(void *tile, const float *x, size_t ldx, size_t k, 
 }
 
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)
-#define KERNEL(name, act, fn)                                                                      \
-    {                                                                                              \
-        name, TR_OP_QUANTIZE, TR_TYPE_NONE, act, TR_NT_MAX, CPU,                                   \
-        {                                                                                          \
-            .quantize = fn                                                                         \
-        }                                                                                          \
-    }
 
 static const struct tr_kernel kernels[] = {
-    KERNEL("quantize_f32_avx2", TR_ACT_F32, quantize_f32_avx2),
-    KERNEL("quantize_a8_256_avx2", TR_ACT_A8_256, quantize_a8_256_avx2),
-    KERNEL("quantize_a8_32_avx2", TR_ACT_A8_32, quantize_a8_32_avx2),
+    TR_QUANTIZE_ROW("quantize_f32_avx2", F32, CPU, quantize_f32_avx2),
+    TR_QUANTIZE_ROW("quantize_a8_256_avx2", A8_256, CPU, quantize_a8_256_avx2),
+    TR_QUANTIZE_ROW("quantize_a8_32_avx2", A8_32, CPU, quantize_a8_32_avx2),
 };
 const struct tr_kernel_table tr_table_quantize_avx2 = {kernels, sizeof kernels / sizeof *kernels};

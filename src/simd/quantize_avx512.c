@@ -235,26 +235,8 @@ static void quantize_f32_avx512(void *tile, const float *x, size_t ldx, size_t k
 }
 
 static const struct tr_kernel kernels[] = {
-    {"quantize_f32_avx512",
-     TR_OP_QUANTIZE,
-     TR_TYPE_NONE,
-     TR_ACT_F32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.quantize = quantize_f32_avx512}},
-    {"quantize_a8_256_avx512",
-     TR_OP_QUANTIZE,
-     TR_TYPE_NONE,
-     TR_ACT_A8_256,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.quantize = quantize_a8_256_avx512}},
-    {"quantize_a8_32_avx512",
-     TR_OP_QUANTIZE,
-     TR_TYPE_NONE,
-     TR_ACT_A8_32,
-     TR_NT_MAX,
-     CPU_AVX512,
-     {.quantize = quantize_a8_32_avx512}},
+    TR_QUANTIZE_ROW("quantize_f32_avx512", F32, CPU_AVX512, quantize_f32_avx512),
+    TR_QUANTIZE_ROW("quantize_a8_256_avx512", A8_256, CPU_AVX512, quantize_a8_256_avx512),
+    TR_QUANTIZE_ROW("quantize_a8_32_avx512", A8_32, CPU_AVX512, quantize_a8_32_avx512),
 };
 const struct tr_kernel_table tr_table_quantize_avx512 = {kernels, sizeof kernels / sizeof *kernels};

@@ -118,26 +118,8 @@ static void quantize_f32_ref(void *tile, const float *x, size_t ldx, size_t k, u
 }
 
 static const struct tr_kernel kernels[] = {
-    {"quantize_f32_ref",
-     TR_OP_QUANTIZE,
-     TR_TYPE_NONE,
-     TR_ACT_F32,
-     TR_NT_MAX,
-     0,
-     {.quantize = quantize_f32_ref}},
-    {"quantize_a8_256_ref",
-     TR_OP_QUANTIZE,
-     TR_TYPE_NONE,
-     TR_ACT_A8_256,
-     TR_NT_MAX,
-     0,
-     {.quantize = quantize_a8_256_ref}},
-    {"quantize_a8_32_ref",
-     TR_OP_QUANTIZE,
-     TR_TYPE_NONE,
-     TR_ACT_A8_32,
-     TR_NT_MAX,
-     0,
-     {.quantize = quantize_a8_32_ref}},
+    TR_QUANTIZE_ROW("quantize_f32_ref", F32, 0, quantize_f32_ref),
+    TR_QUANTIZE_ROW("quantize_a8_256_ref", A8_256, 0, quantize_a8_256_ref),
+    TR_QUANTIZE_ROW("quantize_a8_32_ref", A8_32, 0, quantize_a8_32_ref),
 };
 const struct tr_kernel_table tr_table_quantize_ref = {kernels, sizeof kernels / sizeof *kernels};

@@ -40,6 +40,25 @@ static const char *const op_names[TR_OP_COUNT] = {
     [TR_OP_ROPE_NEOX] = "rope_neox", [TR_OP_KV_STORE] = "kv_store", [TR_OP_ATTENTION] = "attention",
 };
 
+static const char *const family_names[TR_FAMILY_COUNT] = {
+    [TR_FAMILY_Q4_K] = "VectorizedQ4K",
+    [TR_FAMILY_RMSNORM] = "RmsNorm",
+    [TR_FAMILY_VECTOR_RMSNORM] = "VectorizedRmsNorm",
+    [TR_FAMILY_GENERIC] = "Generic",
+    [TR_FAMILY_Q5_K] = "VectorizedQ5K",
+    [TR_FAMILY_Q6_K] = "VectorizedQ6K",
+    [TR_FAMILY_Q8_0] = "VectorizedQ8_0",
+    [TR_FAMILY_Q4_0] = "VectorizedQ4_0",
+    [TR_FAMILY_Q4_1] = "VectorizedQ4_1",
+    [TR_FAMILY_Q5_0] = "VectorizedQ5_0",
+    [TR_FAMILY_Q5_1] = "VectorizedQ5_1",
+    [TR_FAMILY_F16] = "VectorizedF16",
+    [TR_FAMILY_BF16] = "VectorizedBF16",
+    [TR_FAMILY_F32] = "VectorizedF32",
+    [TR_FAMILY_DEQUANT_BLAS] = "DequantBlasCpu",
+    [TR_FAMILY_ATTENTION] = "FlashDecodeCpu",
+};
+
 const struct tr_kernel *tr_kernel_at(size_t index)
 {
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
@@ -74,8 +93,13 @@ static void fill_info(void)
         info[i].name = k->name;
         info[i].op = op_names[k->op];
         info[i].type = type ? type->name : "";
-        info[i].numerics = "exact";
+        info[i].numerics = k->numerics == TR_EXACT ? "exact" : "reordered";
         info[i].cpu_features = k->cpu;
+        info[i].family = family_names[k->family];
+        info[i].tile_rows = k->tile_rows;
+        info[i].tile_cols = k->nt_max;
+        info[i].prefetch_bytes = k->prefetch_bytes;
+        info[i].version = TR_KERNELS_VERSION;
     }
 }
 

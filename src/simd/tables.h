@@ -5,6 +5,34 @@
 
 #include "kernel.h"
 
+/* Rows of the tables. The family of a product is that of its weights' type.
+ * gemm: `rows` weight rows share one pass over the activations, weights are fetched `ahead` bytes
+ * before their use (0: the CPU's own prefetch). */
+#define TR_GEMM_ROW(kernel, type, acts, rows, ahead, needs, function)                              \
+    {                                                                                              \
+        .name = kernel, .op = TR_OP_GEMM, .dtype = TRUENO_TYPE_##type, .act = TR_ACT_##acts,       \
+        .family = TR_FAMILY_##type, .nt_max = TR_NT_MAX, .tile_rows = rows,                        \
+        .prefetch_bytes = ahead, .cpu = needs, .fn = {                                             \
+            .gemm = function                                                                       \
+        }                                                                                          \
+    }
+
+#define TR_QUANTIZE_ROW(kernel, acts, needs, function)                                             \
+    {                                                                                              \
+        .name = kernel, .op = TR_OP_QUANTIZE, .dtype = TR_TYPE_NONE, .act = TR_ACT_##acts,         \
+        .family = TR_FAMILY_GENERIC, .nt_max = TR_NT_MAX, .cpu = needs, .fn = {                    \
+            .quantize = function                                                                   \
+        }                                                                                          \
+    }
+
+#define TR_KERNEL_ROW(kernel, operation, type, label, needs, member, function)                     \
+    {                                                                                              \
+        .name = kernel, .op = TR_OP_##operation, .dtype = type, .act = TR_ACT_NONE,                \
+        .family = TR_FAMILY_##label, .cpu = needs, .fn = {                                         \
+            .member = function                                                                     \
+        }                                                                                          \
+    }
+
 extern const struct tr_kernel_table tr_table_quantize_ref, tr_table_gemm_kquant_ref,
     tr_table_gemm_legacy_ref, tr_table_gemm_float_ref;
 extern const struct tr_kernel_table tr_table_vec_ref, tr_table_kv_ref, tr_table_attn_ref;

@@ -113,22 +113,11 @@ static void rope_neox_avx2(float *x, const float *cosine, const float *sine, siz
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)
 
 static const struct tr_kernel kernels[] = {
-    {"rmsnorm_avx2", TR_OP_RMSNORM, TR_TYPE_NONE, TR_ACT_NONE, 0, CPU, {.rmsnorm = rmsnorm_avx2}},
-    {"swiglu_avx2", TR_OP_SWIGLU, TR_TYPE_NONE, TR_ACT_NONE, 0, CPU, {.glu = swiglu_avx2}},
-    {"geglu_avx2", TR_OP_GEGLU, TR_TYPE_NONE, TR_ACT_NONE, 0, CPU, {.glu = geglu_avx2}},
-    {"rope_norm_avx2",
-     TR_OP_ROPE_NORM,
-     TR_TYPE_NONE,
-     TR_ACT_NONE,
-     0,
-     CPU,
-     {.rope = rope_norm_avx2}},
-    {"rope_neox_avx2",
-     TR_OP_ROPE_NEOX,
-     TR_TYPE_NONE,
-     TR_ACT_NONE,
-     0,
-     CPU,
-     {.rope = rope_neox_avx2}},
+    TR_KERNEL_ROW("rmsnorm_avx2", RMSNORM, TR_TYPE_NONE, VECTOR_RMSNORM, CPU, rmsnorm,
+                  rmsnorm_avx2),
+    TR_KERNEL_ROW("swiglu_avx2", SWIGLU, TR_TYPE_NONE, GENERIC, CPU, glu, swiglu_avx2),
+    TR_KERNEL_ROW("geglu_avx2", GEGLU, TR_TYPE_NONE, GENERIC, CPU, glu, geglu_avx2),
+    TR_KERNEL_ROW("rope_norm_avx2", ROPE_NORM, TR_TYPE_NONE, GENERIC, CPU, rope, rope_norm_avx2),
+    TR_KERNEL_ROW("rope_neox_avx2", ROPE_NEOX, TR_TYPE_NONE, GENERIC, CPU, rope, rope_neox_avx2),
 };
 const struct tr_kernel_table tr_table_vec_avx2 = {kernels, sizeof kernels / sizeof *kernels};

@@ -77,14 +77,9 @@ static void geglu_avx512(float *y, const float *gate, const float *up, size_t n)
      TRUENO_CPU_AVX512BW | TRUENO_CPU_AVX512VL | TRUENO_CPU_AVX512DQ)
 
 static const struct tr_kernel kernels[] = {
-    {"rmsnorm_avx512",
-     TR_OP_RMSNORM,
-     TR_TYPE_NONE,
-     TR_ACT_NONE,
-     0,
-     CPU,
-     {.rmsnorm = rmsnorm_avx512}},
-    {"swiglu_avx512", TR_OP_SWIGLU, TR_TYPE_NONE, TR_ACT_NONE, 0, CPU, {.glu = swiglu_avx512}},
-    {"geglu_avx512", TR_OP_GEGLU, TR_TYPE_NONE, TR_ACT_NONE, 0, CPU, {.glu = geglu_avx512}},
+    TR_KERNEL_ROW("rmsnorm_avx512", RMSNORM, TR_TYPE_NONE, VECTOR_RMSNORM, CPU, rmsnorm,
+                  rmsnorm_avx512),
+    TR_KERNEL_ROW("swiglu_avx512", SWIGLU, TR_TYPE_NONE, GENERIC, CPU, glu, swiglu_avx512),
+    TR_KERNEL_ROW("geglu_avx512", GEGLU, TR_TYPE_NONE, GENERIC, CPU, glu, geglu_avx512),
 };
 const struct tr_kernel_table tr_table_vec_avx512 = {kernels, sizeof kernels / sizeof *kernels};

@@ -45,11 +45,11 @@ static void rope_neox_ref(float *x, const float *cosine, const float *sine, size
 }
 
 static const struct tr_kernel kernels[] = {
-    {"rmsnorm_ref", TR_OP_RMSNORM, TR_TYPE_NONE, TR_ACT_NONE, 0, 0, {.rmsnorm = rmsnorm_ref}},
-    {"swiglu_ref", TR_OP_SWIGLU, TR_TYPE_NONE, TR_ACT_NONE, 0, 0, {.glu = swiglu_ref}},
-    {"geglu_ref", TR_OP_GEGLU, TR_TYPE_NONE, TR_ACT_NONE, 0, 0, {.glu = geglu_ref}},
-    {"rope_norm_ref", TR_OP_ROPE_NORM, TR_TYPE_NONE, TR_ACT_NONE, 0, 0, {.rope = rope_norm_ref}},
-    {"rope_neox_ref", TR_OP_ROPE_NEOX, TR_TYPE_NONE, TR_ACT_NONE, 0, 0, {.rope = rope_neox_ref}},
+    TR_KERNEL_ROW("rmsnorm_ref", RMSNORM, TR_TYPE_NONE, RMSNORM, 0, rmsnorm, rmsnorm_ref),
+    TR_KERNEL_ROW("swiglu_ref", SWIGLU, TR_TYPE_NONE, GENERIC, 0, glu, swiglu_ref),
+    TR_KERNEL_ROW("geglu_ref", GEGLU, TR_TYPE_NONE, GENERIC, 0, glu, geglu_ref),
+    TR_KERNEL_ROW("rope_norm_ref", ROPE_NORM, TR_TYPE_NONE, GENERIC, 0, rope, rope_norm_ref),
+    TR_KERNEL_ROW("rope_neox_ref", ROPE_NEOX, TR_TYPE_NONE, GENERIC, 0, rope, rope_neox_ref),
 };
 
 const struct tr_kernel_table tr_table_vec_ref = {kernels, sizeof kernels / sizeof *kernels};
