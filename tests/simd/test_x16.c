@@ -4,6 +4,7 @@
 #include "simd_test.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "quant/quant.h"
 #include "simd/x16.h"
@@ -26,24 +27,37 @@ static size_t lengths(size_t out[8], trueno_dtype t)
     return n;
 }
 
+/* Memory whose last `size` bytes end at an unmapped page: one byte too many, read or written, ends
+ * the test. */
+enum { GUARDED = 1 << 20, PAGE = 4096 };
+
+static uint8_t *guarded(uint8_t **base, size_t size)
+{
+    *base = mmap(NULL, GUARDED + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(*base != MAP_FAILED && size <= GUARDED);
+    assert_int_equal(mprotect(*base + GUARDED, PAGE, PROT_NONE), 0);
+    return *base + GUARDED - size;
+}
+
 static void round_trip(trueno_dtype t, size_t k, size_t n_rows, uint64_t seed)
 {
     size_t row_bytes = trueno_row_bytes(t, k);
     size_t run_bytes = trueno_row_bytes(tr_x16_type(t), k);
     size_t group_bytes = tr_x16_group_bytes(t, k);
-    uint8_t *rows = test_alloc(n_rows * row_bytes + 1);
-    uint8_t *group = test_alloc(group_bytes + 64);
+    uint8_t *rows_base, *group_base;
+    /* any address: rows of a file need not be aligned */
+    uint8_t *rows = guarded(&rows_base, n_rows * row_bytes);
+    uint8_t *group = guarded(&group_base, group_bytes);
     uint8_t *back = test_alloc(run_bytes);
     float *decoded = test_alloc(k * sizeof *decoded);
 
-    fill_random(rows, n_rows * row_bytes + 1, seed);
-    memset(group, 0xa5, group_bytes + 64);
-    /* odd address: rows of a file need not be aligned */
-    tr_x16_pack(group, rows + 1, row_bytes, n_rows, t, k);
-    for (size_t i = 0; i < 64; i++) assert_int_equal(group[group_bytes + i], 0xa5);
+    fill_random(rows, n_rows * row_bytes, seed);
+    memset(group - 64, 0xa5, group_bytes + 64);
+    tr_x16_pack(group, rows, row_bytes, n_rows, t, k);
+    for (size_t i = 1; i <= 64; i++) assert_int_equal(*(group - i), 0xa5);
 
     for (size_t r = 0; r < n_rows; r++) {
-        const uint8_t *expected = rows + 1 + r * row_bytes;
+        const uint8_t *expected = rows + r * row_bytes;
         tr_x16_unpack_row(back, group, r, t, k);
         if (tr_x16_type(t) != t) {
             tr_dequantize_row(decoded, expected, t, k);
@@ -51,8 +65,8 @@ static void round_trip(trueno_dtype t, size_t k, size_t n_rows, uint64_t seed)
         }
         assert_memory_equal(back, expected, run_bytes);
     }
-    free(rows);
-    free(group);
+    munmap(rows_base, GUARDED + PAGE);
+    munmap(group_base, GUARDED + PAGE);
     free(back);
     free(decoded);
 }
