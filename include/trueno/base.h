@@ -119,6 +119,13 @@ typedef void (*trueno_progress_fn)(void *user, const char *what, uint64_t done, 
  * layer. */
 typedef bool (*trueno_cancel_fn)(void *user);
 
+/** What a context may compute with. Values are frozen. */
+typedef enum trueno_numerics {
+    TRUENO_NUMERICS_EXACT = 0,  /**< kernels that give the bits of the C reference, and no others */
+    TRUENO_NUMERICS_BOUNDED = 1 /**< also kernels that add in another, fixed order: results depend
+                                   on the machine and on batch sizes within rounding errors */
+} trueno_numerics;
+
 /** How a context is made. Zero is the default of every field. */
 typedef struct trueno_ctx_options {
     size_t struct_size;
@@ -134,12 +141,18 @@ typedef struct trueno_ctx_options {
         cpu; /**< cap on the instruction set, a name of trueno_cpu_level; NULL: environment variable
                   TRUENO_CPU if set, else what the CPU has. An unknown name is TRUENO_ERR_ARGUMENT;
                 a level above the machine is lowered to what the CPU has. Copied. */
+    const char *kernels; /**< names of kernels (kernels.h) to use where they apply, separated by
+                            commas; NULL: environment variable TRUENO_KERNEL if set, else none. A
+                            name counts for its operation and type alone. Matrices, models and
+                            sessions are refused with TRUENO_ERR_ARGUMENT while the list holds a
+                            name that is unknown or that this machine cannot run. Copied. */
+    trueno_numerics numerics; /**< which kernels may be chosen; those in `kernels` always may */
 } trueno_ctx_options;
 
 #define TRUENO_CTX_OPTIONS_INIT                                                                    \
     {                                                                                              \
         sizeof(trueno_ctx_options), {NULL, NULL, NULL, NULL}, NULL, NULL, TRUENO_LOG_DEBUG, NULL,  \
-            NULL, NULL, NULL, NULL                                                                 \
+            NULL, NULL, NULL, NULL, NULL, TRUENO_NUMERICS_EXACT                                    \
     }
 
 /** A context: allocator, callbacks and CPU choice, shared by all objects made from it. */

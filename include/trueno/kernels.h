@@ -38,7 +38,8 @@ typedef struct trueno_kernel_info {
 /** Number of kernels in the registry of this build. */
 TRUENO_API size_t trueno_registry_count(void);
 /** The kernel at `index`; NULL past the end. Slowest first within one op and type: a context uses
- * the last one whose features it has. */
+ * the last one whose features it has and whose numerics it allows, unless another is named in
+ * trueno_ctx_options.kernels or TRUENO_KERNEL. */
 TRUENO_API const trueno_kernel_info *trueno_registry_at(size_t index);
 
 /* -------------------------------------------------------------- matrices */
@@ -70,6 +71,9 @@ TRUENO_API trueno_status trueno_matrix_new(trueno_ctx *ctx, trueno_matrix **out,
                                            size_t rows, size_t cols, const void *data,
                                            trueno_pool *pool, trueno_error *err);
 TRUENO_API void trueno_matrix_free(trueno_matrix *w);
+/** Name of the kernel that multiplies with `n_cols` vectors (kernels of the registry). Static
+ * storage; NULL for NULL. */
+TRUENO_API const char *trueno_matrix_kernel(const trueno_matrix *w, size_t n_cols);
 
 /** y[m][r] = sum over k of w[r][k] * x[m][k], for m < n_cols vectors.
  *  x: n_cols vectors of `cols` floats, `ldx` floats apart; y: n_cols vectors of `rows` floats,

@@ -24,6 +24,9 @@ static trueno_status check_options(const trueno_ctx_options *opt, trueno_error *
     if ((unsigned)opt->log_level > TRUENO_LOG_ERROR)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "log level %d is not one of 0..%d",
                        (int)opt->log_level, TRUENO_LOG_ERROR);
+    if ((unsigned)opt->numerics > TRUENO_NUMERICS_BOUNDED)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "numerics %d is not one of 0..%d",
+                       (int)opt->numerics, TRUENO_NUMERICS_BOUNDED);
     return TRUENO_OK;
 }
 
@@ -59,13 +62,16 @@ trueno_status trueno_ctx_new(trueno_ctx **out, const trueno_ctx_options *opt, tr
     if (status) return status;
 
     const trueno_allocator *a = &opt->allocator;
-    trueno_ctx *ctx = a->alloc ? a->alloc(a->user, sizeof *ctx) : malloc(sizeof *ctx);
+    const char *kernels = opt->kernels ? opt->kernels : getenv("TRUENO_KERNEL");
+    const size_t name_bytes = kernels ? strlen(kernels) : 0,
+                 size = sizeof(trueno_ctx) + name_bytes + 1;
+    trueno_ctx *ctx = a->alloc ? a->alloc(a->user, size) : malloc(size);
     if (!ctx)
-        return tr_fail(err, TRUENO_ERR_NO_MEMORY, "no memory for a context (%zu bytes)",
-                       sizeof *ctx);
-    memset(ctx, 0, sizeof *ctx);
+        return tr_fail(err, TRUENO_ERR_NO_MEMORY, "no memory for a context (%zu bytes)", size);
+    memset(ctx, 0, size);
+    if (kernels) memcpy(ctx->kernels, kernels, name_bytes);
     ctx->opt = *opt;
-    ctx->opt.cpu = NULL;
+    ctx->opt.cpu = ctx->opt.kernels = NULL;
     ctx->cpu_features = features;
     atomic_init(&ctx->refs, 1);
     atomic_init(&ctx->now_bytes, 0);
@@ -111,6 +117,16 @@ uint32_t trueno_ctx_cpu_features(const trueno_ctx *ctx)
 const char *trueno_ctx_cpu_level(const trueno_ctx *ctx)
 {
     return tr_cpu_level_of(trueno_ctx_cpu_features(ctx));
+}
+
+const char *tr_ctx_kernels(const trueno_ctx *ctx)
+{
+    return ctx->kernels;
+}
+
+trueno_numerics tr_ctx_numerics(const trueno_ctx *ctx)
+{
+    return ctx->opt.numerics;
 }
 
 void tr_progress(trueno_ctx *ctx, const char *what, uint64_t done, uint64_t total)

@@ -14,6 +14,13 @@ void tr_log(trueno_ctx *ctx, trueno_log_level level, const char *fmt, ...) TRUEN
 /* Calls the progress callback, if any. */
 void tr_progress(trueno_ctx *ctx, const char *what, uint64_t done, uint64_t total);
 
+/* Names of kernels to use, separated by commas; "" if there are none. Not checked: this layer knows
+ * no kernels. */
+const char *tr_ctx_kernels(const trueno_ctx *ctx);
+
+/* What the context may compute with. */
+trueno_numerics tr_ctx_numerics(const trueno_ctx *ctx);
+
 /* True if the cancel callback asks to stop. */
 bool tr_cancelled(trueno_ctx *ctx);
 

@@ -17,7 +17,6 @@ struct binder {
     const trueno_gguf *g;
     trueno_error *err;
     trueno_status status;
-    uint32_t features;
     char name[96];
 };
 
@@ -94,11 +93,13 @@ static bool bind_rows(struct binder *b, struct tr_matrix *w, const char *name, s
     trueno_gguf_tensor t;
     uint64_t bytes = 0;
     if (!find_tensor(b, &index, &t, name, cols, total, required)) return false;
-    if (!tr_matrix_init(w, NULL, t.type, rows, cols, b->features)) {
+    if (!trueno_dtype_get_info(t.type)->can_run) {
         b->status = tr_fail(b->err, TRUENO_ERR_UNSUPPORTED, "tensor %s: no kernels for type %s",
                             name, trueno_dtype_get_info(t.type)->name);
         return false;
     }
+    b->status = tr_matrix_init(w, NULL, t.type, rows, cols, b->m->ctx, b->err);
+    if (b->status != TRUENO_OK) return false;
     if (!tr_matrix_bytes(&bytes, t.type, rows, cols)) {
         b->status = tr_fail(b->err, TRUENO_ERR_TOO_LARGE, "tensor %s is too large", name);
         return false;
@@ -244,7 +245,7 @@ static void fill_info(trueno_model *m, const trueno_gguf *g)
 trueno_status tr_weights_bind(trueno_model *m, struct tr_items *list, const trueno_gguf *g,
                               trueno_error *err)
 {
-    struct binder b = {m, list, g, err, TRUENO_OK, trueno_ctx_cpu_features(m->ctx), {0}};
+    struct binder b = {m, list, g, err, TRUENO_OK, {0}};
     bind_outer(&b);
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         bind_attention(&b, &m->layers[l], l);

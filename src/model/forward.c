@@ -58,7 +58,8 @@ static size_t own_tiles(size_t *t0, size_t *t1, size_t n, uint32_t tid, uint32_t
 static void matmul(const struct pass *p, const struct tr_matrix *w, float *y, size_t n,
                    uint32_t tid, uint32_t n_threads)
 {
-    tr_matmul_part(w, y, w->rows, p->b->acts[w->pack->act], n, tid, n_threads);
+    tr_matmul_part(w, y, w->rows, p->b->acts[w->pack->act], n,
+                   p->b->scratch + tid * p->b->scratch_bytes, tid, n_threads);
 }
 
 /* ---------------------------------------------------------------- embedding */

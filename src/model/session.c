@@ -65,8 +65,8 @@ static void *carve(struct carver *c, uint64_t n, uint64_t rows, uint64_t elem_by
     return c->base != NULL && c->ok ? c->base + at : NULL;
 }
 
-/* Most bytes of packed activations per token, by kind, over all matrices. */
-static void max_act_bytes(size_t most[TR_ACT_COUNT], const trueno_model *m)
+/* Over all matrices: most bytes of packed activations per token, by kind, and most scratch. */
+static void max_act_bytes(size_t most[TR_ACT_COUNT], uint64_t *scratch, const trueno_model *m)
 {
     memset(most, 0, TR_ACT_COUNT * sizeof most[0]);
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
@@ -77,6 +77,8 @@ static void max_act_bytes(size_t most[TR_ACT_COUNT], const trueno_model *m)
             enum tr_act act = all[i]->pack->act;
             size_t bytes = tr_act_col_bytes(act, all[i]->cols);
             if (bytes > most[act]) most[act] = bytes;
+            if (*scratch < tr_matmul_scratch_bytes(all[i]))
+                *scratch = tr_matmul_scratch_bytes(all[i]);
         }
     }
 }
@@ -98,7 +100,7 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
     size_t act_bytes[TR_ACT_COUNT];
 
     memset(b, 0, sizeof *b);
-    max_act_bytes(act_bytes, m);
+    max_act_bytes(act_bytes, &scratch, m);
     b->kv = carve(&c, kv_elements(m, shape->ctx_pad), 1, trueno_row_bytes(shape->kv_type, 1));
     b->kv_bytes = (size_t)c.used;
     b->x = carve(&c, hp->n_embd, t, f);
@@ -149,26 +151,32 @@ trueno_status tr_session_estimate(trueno_estimate *out, const trueno_model *m,
 
 /* ----------------------------------------------------------------------- life */
 
-static bool choose_kernels(trueno_session *s)
+/* The kernels of everything but the matrices, which have theirs. */
+static trueno_status choose_kernels(trueno_session *s, trueno_error *err)
 {
     const struct tr_arch *arch = s->m->hp.arch;
-    uint32_t cpu = trueno_ctx_cpu_features(s->ctx);
-    const struct tr_kernel *norm = tr_kernel_find(cpu, TR_OP_RMSNORM, TR_TYPE_NONE, TR_ACT_NONE);
-    const struct tr_kernel *glu =
-        tr_kernel_find(cpu, arch->geglu ? TR_OP_GEGLU : TR_OP_SWIGLU, TR_TYPE_NONE, TR_ACT_NONE);
-    const struct tr_kernel *rope = tr_kernel_find(
-        cpu, arch->rope_neox ? TR_OP_ROPE_NEOX : TR_OP_ROPE_NORM, TR_TYPE_NONE, TR_ACT_NONE);
-    const struct tr_kernel *store =
-        tr_kernel_find(cpu, TR_OP_KV_STORE, s->shape.kv_type, TR_ACT_NONE);
-    const struct tr_kernel *attn =
-        tr_kernel_find(cpu, TR_OP_ATTENTION, s->shape.kv_type, TR_ACT_NONE);
-    if (!norm || !glu || !rope || !store || !attn) return false;
-    s->rmsnorm = norm->fn.rmsnorm;
-    s->glu = glu->fn.glu;
-    s->rope = rope->fn.rope;
-    s->kv_store = store->fn.kv_store;
-    s->attention = attn->fn.attention;
-    return true;
+    trueno_dtype kv = s->shape.kv_type;
+    const struct {
+        enum tr_op op;
+        trueno_dtype type;
+    } want[] = {{TR_OP_RMSNORM, TR_TYPE_NONE},
+                {arch->geglu ? TR_OP_GEGLU : TR_OP_SWIGLU, TR_TYPE_NONE},
+                {arch->rope_neox ? TR_OP_ROPE_NEOX : TR_OP_ROPE_NORM, TR_TYPE_NONE},
+                {TR_OP_KV_STORE, kv},
+                {TR_OP_ATTENTION, kv}};
+    const struct tr_kernel *got[sizeof want / sizeof want[0]];
+
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        trueno_status st =
+            tr_kernel_choose(&got[i], NULL, s->ctx, want[i].op, want[i].type, TR_ACT_NONE, err);
+        if (st != TRUENO_OK) return st;
+    }
+    s->rmsnorm = got[0]->fn.rmsnorm;
+    s->glu = got[1]->fn.glu;
+    s->rope = got[2]->fn.rope;
+    s->kv_store = got[3]->fn.kv_store;
+    s->attention = got[4]->fn.attention;
+    return TRUENO_OK;
 }
 
 static void place_caches(trueno_session *s)
@@ -199,8 +207,8 @@ static trueno_status build(trueno_session *s, const trueno_session_options *opt,
                        "(max_memory_bytes); ask for a smaller n_ctx or n_batch",
                        s->shape.n_ctx, (unsigned long long)(e.kv_bytes + e.compute_bytes),
                        (unsigned long long)limit);
-    if (!choose_kernels(s))
-        return tr_fail(err, TRUENO_ERR_UNSUPPORTED, "this build lacks a kernel of the session");
+    st = choose_kernels(s, err);
+    if (st != TRUENO_OK) return st;
     s->k_cache = tr_calloc(s->ctx, n_layer, sizeof *s->k_cache);
     s->v_cache = tr_calloc(s->ctx, n_layer, sizeof *s->v_cache);
     (void)tr_session_layout(&s->buf, s->m, &s->shape, NULL);

@@ -42,6 +42,21 @@ enum tr_act { TR_ACT_NONE, TR_ACT_F32, TR_ACT_A8_256, TR_ACT_A8_32, TR_ACT_COUNT
 typedef void (*tr_gemm_fn)(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
                            size_t k, uint32_t nt);
 
+/* A product with many columns in one call: what kernels do that would rather not see tiles.
+ * out[c * ldo + r] for r < n_rows, c < n_cols; no other float is written. w: the packed groups of
+ * those rows. acts: all tiles of the columns, as the driver cuts them (act.h). scratch:
+ * scratch_bytes of the kernel's row, one per thread. */
+struct tr_gemm_wide {
+    float *out;
+    size_t ldo;
+    const void *w;
+    size_t n_rows;
+    const void *acts;
+    size_t k, n_cols;
+    void *scratch;
+};
+typedef void (*tr_gemm_wide_fn)(const struct tr_gemm_wide *a);
+
 /* Packs nt <= 8 columns of k floats, ldx floats apart, into one tile (act.h). */
 typedef void (*tr_quantize_fn)(void *tile, const float *x, size_t ldx, size_t k, uint32_t nt);
 
@@ -87,6 +102,7 @@ typedef void (*tr_attn_fn)(struct tr_attn_args *a);
 
 union tr_fn {
     tr_gemm_fn gemm;
+    tr_gemm_wide_fn gemm_wide; /* of rows that have `fits` */
     tr_quantize_fn quantize;
     tr_rmsnorm_fn rmsnorm;
     tr_glu_fn glu;
@@ -121,6 +137,11 @@ enum tr_family {
     TR_FAMILY_COUNT
 };
 
+/* What a wide product is asked to do. */
+struct tr_gemm_shape {
+    size_t n_cols, ldo;
+};
+
 struct tr_kernel {
     const char *name; /* unique and stable: "gemm_q4_k_avx512_16x8" */
     enum tr_op op;
@@ -128,10 +149,13 @@ struct tr_kernel {
     enum tr_act act;    /* gemm: what it reads; quantize: what it writes; else NONE */
     enum tr_numerics numerics;
     enum tr_family family;
-    uint32_t nt_max;         /* gemm, quantize: most columns per call */
+    uint32_t nt_max;         /* gemm, quantize: most columns per call; 0: any number */
     uint32_t tile_rows;      /* gemm: weight rows per pass over nt_max columns */
     uint32_t prefetch_bytes; /* gemm: how far ahead weights are fetched; 0: left to the CPU */
     uint32_t cpu;            /* every trueno_cpu_feature bit it needs; 0 = C reference */
+    size_t scratch_bytes;    /* wide gemm: memory of each thread */
+    bool (*fits)(const struct tr_gemm_shape *shape); /* wide gemm: false leaves it to tiles */
+    const char *(*missing)(void); /* what it needs beside the CPU and has not; NULL: nothing */
     union tr_fn fn;
 };
 
@@ -144,9 +168,21 @@ struct tr_kernel_table {
 /* All kernels of this build; NULL past the end. */
 const struct tr_kernel *tr_kernel_at(size_t index);
 
-/* The last kernel of the op and type (and act, for QUANTIZE) whose needs are in `features`; NULL if
- * there is none. */
+/* True for kernels of the op and type (and act, for QUANTIZE). */
+bool tr_kernel_serves(const struct tr_kernel *k, enum tr_op op, trueno_dtype type, enum tr_act act);
+
+/* The last exact kernel of the op and type (and act, for QUANTIZE) whose needs are in `features`;
+ * NULL if there is none. */
 const struct tr_kernel *tr_kernel_find(uint32_t features, enum tr_op op, trueno_dtype type,
                                        enum tr_act act);
+
+/* What a context uses: the kernel that its list of names asks for, else the last one that its
+ * features and its numerics allow. `wide`, NULL for ops other than gemm: the kernel that takes over
+ * for the shapes that fit it, or NULL if there is none; it reads the same activations.
+ * ERR_ARGUMENT if the list holds a name that is unknown or cannot run here; ERR_UNSUPPORTED if no
+ * kernel does it. */
+trueno_status tr_kernel_choose(const struct tr_kernel **out, const struct tr_kernel **wide,
+                               const trueno_ctx *ctx, enum tr_op op, trueno_dtype type,
+                               enum tr_act act, trueno_error *err);
 
 #endif

@@ -32,18 +32,29 @@ bool tr_matrix_bytes(uint64_t *bytes, trueno_dtype type, uint64_t rows, uint64_t
     return tr_mul(bytes, groups, tr_x16_group_bytes(type, (size_t)cols)) && *bytes <= SIZE_MAX;
 }
 
-bool tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type, size_t rows, size_t cols,
-                    uint32_t features)
+trueno_status tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type, size_t rows,
+                             size_t cols, const trueno_ctx *ctx, trueno_error *err)
 {
     w->type = type;
     w->rows = rows;
     w->cols = cols;
     w->group_bytes = tr_x16_group_bytes(type, cols);
     w->data = data;
-    w->pack = NULL;
-    w->gemm = tr_kernel_find(features, TR_OP_GEMM, tr_x16_type(type), TR_ACT_NONE);
-    if (w->gemm) w->pack = tr_kernel_find(features, TR_OP_QUANTIZE, TR_TYPE_NONE, w->gemm->act);
-    return w->pack != NULL;
+    trueno_status status =
+        tr_kernel_choose(&w->gemm, &w->wide, ctx, TR_OP_GEMM, tr_x16_type(type), TR_ACT_NONE, err);
+    if (status != TRUENO_OK) return status;
+    return tr_kernel_choose(&w->pack, NULL, ctx, TR_OP_QUANTIZE, TR_TYPE_NONE, w->gemm->act, err);
+}
+
+const struct tr_kernel *tr_matrix_kernel(const struct tr_matrix *w, size_t m, size_t ldy)
+{
+    const struct tr_gemm_shape shape = {m, ldy};
+    return w->wide && w->wide->fits(&shape) ? w->wide : w->gemm;
+}
+
+size_t tr_matmul_scratch_bytes(const struct tr_matrix *w)
+{
+    return w->wide ? w->wide->scratch_bytes : 0;
 }
 
 void tr_matrix_pack_groups(struct tr_matrix *w, const void *rows, size_t g0, size_t g1)
@@ -107,13 +118,35 @@ static size_t groups_per_block(const struct tr_matrix *w)
     return n < 2 ? 2 : n;
 }
 
-void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
-                    uint32_t tid, uint32_t n_threads)
+/* All columns in one call. */
+static void multiply_wide(const struct tr_matrix *w, const struct tr_kernel *kernel, float *y,
+                          size_t ldy, const void *acts, size_t m, void *scratch, size_t g0,
+                          size_t g1)
 {
+    size_t r0 = TR_ROWS * g0, r1 = TR_ROWS * g1 < w->rows ? TR_ROWS * g1 : w->rows;
+    struct tr_gemm_wide a = {.out = y + r0,
+                             .ldo = ldy,
+                             .w = w->data + g0 * w->group_bytes,
+                             .n_rows = r1 - r0,
+                             .acts = acts,
+                             .k = w->cols,
+                             .n_cols = m,
+                             .scratch = scratch};
+    if (r0 < r1) kernel->fn.gemm_wide(&a);
+}
+
+void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
+                    void *scratch, uint32_t tid, uint32_t n_threads)
+{
+    const struct tr_kernel *kernel = tr_matrix_kernel(w, m, ldy);
     size_t col_bytes = tr_act_col_bytes(w->gemm->act, w->cols);
     size_t n_tiles = tr_n_tiles(m), block = groups_per_block(w), begin, end;
 
     tr_split(&begin, &end, n_groups_of(w->rows), 1, tid, n_threads);
+    if (kernel->fits) {
+        multiply_wide(w, kernel, y, ldy, acts, m, scratch, begin, end);
+        return;
+    }
     for (size_t g = begin; g < end; g += block) {
         size_t g1 = end - g < block ? end : g + block;
         for (size_t t = 0; t < n_tiles; t++) {

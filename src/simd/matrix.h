@@ -13,16 +13,20 @@ struct tr_matrix {
     size_t rows, cols;
     size_t group_bytes;
     uint8_t *data;                       /* ceil(rows / 16) groups, 64-byte aligned; not owned */
-    const struct tr_kernel *gemm, *pack; /* chosen for the context's CPU */
+    const struct tr_kernel *gemm, *pack; /* chosen for the context */
+    const struct tr_kernel *wide;        /* takes over for shapes that fit it; or NULL */
 };
 
 /* Bytes of storage for a matrix, a multiple of 64. False if the size does not fit. */
 bool tr_matrix_bytes(uint64_t *bytes, trueno_dtype type, uint64_t rows, uint64_t cols);
 
-/* Fills in shape and kernels for `features`; `data` (tr_matrix_bytes, 64-byte aligned) is packed by
- * tr_matrix_pack_groups. False if no kernel runs the type. */
-bool tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type, size_t rows, size_t cols,
-                    uint32_t features);
+/* Fills in shape and the context's kernels; `data` (tr_matrix_bytes, 64-byte aligned) is packed by
+ * tr_matrix_pack_groups. Fails as tr_kernel_choose. */
+trueno_status tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type, size_t rows,
+                             size_t cols, const trueno_ctx *ctx, trueno_error *err);
+
+/* The kernel of a product with m columns, ldy floats apart. */
+const struct tr_kernel *tr_matrix_kernel(const struct tr_matrix *w, size_t m, size_t ldy);
 
 /* Packs row groups [g0, g1) from `rows`, GGUF block rows beginning with row 16 * g0. */
 void tr_matrix_pack_groups(struct tr_matrix *w, const void *rows, size_t g0, size_t g1);
@@ -36,9 +40,13 @@ void tr_matrix_row(float *dst, const struct tr_matrix *w, size_t r, void *scratc
 void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, size_t ldx, size_t k,
                       size_t m, uint32_t tid, uint32_t n_threads);
 
+/* Bytes of scratch that tr_matmul_part needs for each thread. */
+size_t tr_matmul_scratch_bytes(const struct tr_matrix *w);
+
 /* y[c * ldy + r] = w[r] . column c, for this thread's share of the row groups and all m columns.
- * acts: written by tr_act_pack_part with the same m. Writes `rows` floats per column, no more. */
+ * acts: written by tr_act_pack_part with the same m. scratch: of this thread. Writes `rows` floats
+ * per column, no more. */
 void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
-                    uint32_t tid, uint32_t n_threads);
+                    void *scratch, uint32_t tid, uint32_t n_threads);
 
 #endif

@@ -70,11 +70,8 @@ trueno_status trueno_matrix_new(trueno_ctx *ctx, trueno_matrix **out, trueno_dty
                          rows, cols);
         goto fail;
     }
-    if (!tr_matrix_init(&w->m, packed, type, rows, cols, trueno_ctx_cpu_features(ctx))) {
-        status = tr_fail(err, TRUENO_ERR_UNSUPPORTED, "matrix: no kernel for type %s",
-                         trueno_dtype_get_info(type)->name);
-        goto fail;
-    }
+    status = tr_matrix_init(&w->m, packed, type, rows, cols, ctx, err);
+    if (status != TRUENO_OK) goto fail;
     w->ctx = ctx;
     w->bytes = (size_t)bytes;
     tr_ctx_ref(ctx);
@@ -98,12 +95,18 @@ void trueno_matrix_free(trueno_matrix *w)
     tr_ctx_unref(ctx);
 }
 
+const char *trueno_matrix_kernel(const trueno_matrix *w, size_t n_cols)
+{
+    return w ? tr_matrix_kernel(&w->m, n_cols, w->m.rows)->name : NULL;
+}
+
 struct matmul_job {
     const struct tr_matrix *m;
     float *y;
     const float *x;
     size_t ldy, ldx, n_cols;
     void *acts;
+    uint8_t *scratch; /* n_threads of them */
     trueno_pool *pool;
 };
 
@@ -113,7 +116,8 @@ static void matmul_part(void *arg, uint32_t tid, uint32_t n_threads)
     tr_act_pack_part(job->acts, job->m->pack, job->x, job->ldx, job->m->cols, job->n_cols, tid,
                      n_threads);
     tr_pool_barrier(job->pool);
-    tr_matmul_part(job->m, job->y, job->ldy, job->acts, job->n_cols, tid, n_threads);
+    tr_matmul_part(job->m, job->y, job->ldy, job->acts, job->n_cols,
+                   job->scratch + tid * tr_matmul_scratch_bytes(job->m), tid, n_threads);
 }
 
 trueno_status trueno_matmul(const trueno_matrix *w, float *y, size_t ldy, const float *x,
@@ -129,15 +133,26 @@ trueno_status trueno_matmul(const trueno_matrix *w, float *y, size_t ldy, const 
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "matmul: ldy %zu is less than %zu rows", ldy,
                        w->m.rows);
     size_t most = n_cols < MAX_COLS ? n_cols : MAX_COLS;
-    void *acts = NULL;
-    if (tr_mul(&bytes, most, tr_act_col_bytes(w->m.gemm->act, w->m.cols)) && bytes <= SIZE_MAX)
+    uint64_t scratch = pool ? trueno_pool_size(pool) : 1;
+    uint8_t *acts = NULL;
+    if (tr_mul(&bytes, most, tr_act_col_bytes(w->m.gemm->act, w->m.cols)) &&
+        tr_mul(&scratch, scratch, tr_matmul_scratch_bytes(&w->m)) &&
+        tr_align_up(&scratch, scratch, 64) && tr_add(&bytes, bytes, scratch) && bytes <= SIZE_MAX)
         acts = tr_alloc(w->ctx, (size_t)bytes);
     if (!acts)
         return tr_fail(err, TRUENO_ERR_NO_MEMORY, "matmul: no memory for %zu columns of %zu", most,
                        w->m.cols);
     for (size_t c = 0; c < n_cols; c += most) {
         size_t n = n_cols - c < most ? n_cols - c : most;
-        struct matmul_job job = {&w->m, y + c * ldy, x + c * ldx, ldy, ldx, n, acts, pool};
+        struct matmul_job job = {.m = &w->m,
+                                 .y = y + c * ldy,
+                                 .x = x + c * ldx,
+                                 .ldy = ldy,
+                                 .ldx = ldx,
+                                 .n_cols = n,
+                                 .acts = acts + scratch,
+                                 .scratch = acts,
+                                 .pool = pool};
         tr_pool_run(pool, matmul_part, &job);
     }
     tr_free(w->ctx, acts);

@@ -68,14 +68,19 @@ const struct tr_kernel *tr_kernel_at(size_t index)
     return NULL;
 }
 
+bool tr_kernel_serves(const struct tr_kernel *k, enum tr_op op, trueno_dtype type, enum tr_act act)
+{
+    return k->op == op && (op == TR_OP_QUANTIZE ? k->act == act : k->dtype == type);
+}
+
 const struct tr_kernel *tr_kernel_find(uint32_t features, enum tr_op op, trueno_dtype type,
                                        enum tr_act act)
 {
     const struct tr_kernel *best = NULL;
     const struct tr_kernel *k;
     for (size_t i = 0; (k = tr_kernel_at(i)) != NULL; i++) {
-        bool same = op == TR_OP_QUANTIZE ? k->act == act : k->dtype == type;
-        if (k->op == op && same && (k->cpu & ~features) == 0) best = k;
+        bool runs = k->numerics == TR_EXACT && (k->cpu & ~features) == 0;
+        if (runs && tr_kernel_serves(k, op, type, act)) best = k;
     }
     return best;
 }

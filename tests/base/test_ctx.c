@@ -112,6 +112,9 @@ static void test_options_are_checked(void **state)
     expect_refused(&opt, "pentium\\x0a");
     opt.cpu = "";
     expect_refused(&opt, "unknown level");
+    opt = good;
+    opt.numerics = (trueno_numerics)2;
+    expect_refused(&opt, "numerics 2");
     assert_int_equal(h.calls, 0);
     assert_int_equal(trueno_ctx_new(NULL, NULL, NULL), TRUENO_ERR_ARGUMENT);
 }

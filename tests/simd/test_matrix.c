@@ -128,6 +128,7 @@ static void test_same_bits(void **state)
 static void test_row(void **state)
 {
     size_t rows = 21, cols = 768;
+    trueno_ctx *ctx = new_ctx("ref");
     (void)state;
     for (size_t i = 0; i < TEST_N_TYPES; i++) {
         trueno_dtype t = test_types[i];
@@ -139,7 +140,7 @@ static void test_row(void **state)
         assert_true(tr_matrix_bytes(&bytes, t, rows, cols));
         void *packed = aligned_alloc(64, bytes);
         assert_non_null(packed);
-        assert_true(tr_matrix_init(&w, packed, t, rows, cols, 0));
+        assert_int_equal(tr_matrix_init(&w, packed, t, rows, cols, ctx, NULL), TRUENO_OK);
         tr_matrix_pack_groups(&w, data, 0, 2);
         for (size_t r = 0; r < rows; r++) {
             tr_matrix_row(got, &w, r, scratch);
@@ -152,6 +153,7 @@ static void test_row(void **state)
         free(scratch);
         free(packed);
     }
+    trueno_ctx_free(ctx);
 }
 
 static void test_sizes(void **state)
