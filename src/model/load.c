@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* From a file's bytes to packed weights: all threads walk the list of items, each packs its own
- * rows (and so touches its own pages first). */
+ * rows (and so touches its own pages first).
+ *
+ * Rows are read into a small buffer that stays in the cache, from a mapped file too: its pages
+ * would count as memory of the process until they are dropped, each costs a fault, and one past
+ * the end of a file that was cut is a signal. */
 #include "model/weights.h"
 
 #include "base/ctx.h"
@@ -13,12 +17,15 @@
 #include <stdatomic.h>
 #include <string.h>
 
+/* Rows that are read at once: few system calls, and room beside them in an L2 cache. */
+#define READ_BYTES ((size_t)256 << 10)
+
 struct fill_job {
     trueno_model *m;
     const struct tr_items *list;
     const trueno_gguf *g;
     bool check_finite;
-    uint8_t *rows; /* per thread: 16 block rows, for sources that are not in memory */
+    uint8_t *rows; /* per thread: block rows as they are read */
     size_t rows_bytes;
     float *floats; /* per thread: one decoded row */
     size_t n_floats;
@@ -53,35 +60,36 @@ static trueno_status check_rows(const uint8_t *rows, size_t n_rows, size_t row_b
     return TRUENO_OK;
 }
 
+/* Row groups that are read at once. */
+static size_t groups_per_read(const struct tr_matrix *w)
+{
+    size_t n = READ_BYTES / (TR_ROWS * trueno_row_bytes(w->type, w->cols));
+    return n > 0 ? n : 1;
+}
+
 /* Packs this thread's row groups of one matrix. */
 static trueno_status fill_matrix(struct fill_job *job, const struct tr_item *it, uint32_t tid,
                                  uint32_t n_threads, trueno_error *err)
 {
     struct tr_matrix *w = it->matrix;
-    size_t row_bytes = trueno_row_bytes(w->type, w->cols);
+    size_t row_bytes = trueno_row_bytes(w->type, w->cols), step = groups_per_read(w);
     size_t n_groups = (w->rows + TR_ROWS - 1) / TR_ROWS, g0, g1;
-    const uint8_t *mapped = trueno_gguf_tensor_data(job->g, it->tensor);
+    uint8_t *src = job->rows + (size_t)tid * job->rows_bytes;
     float *floats = job->floats + (size_t)tid * job->n_floats;
     trueno_gguf_tensor t;
 
     (void)trueno_gguf_tensor_at(job->g, it->tensor, &t);
     tr_split(&g0, &g1, n_groups, 1, tid, n_threads);
-    for (size_t grp = g0; grp < g1; grp++) {
-        size_t row = grp * TR_ROWS;
-        size_t n = w->rows - row < TR_ROWS ? w->rows - row : TR_ROWS;
+    for (size_t grp = g0; grp < g1; grp += step) {
+        size_t end = g1 - grp < step ? g1 : grp + step, row = grp * TR_ROWS;
+        size_t n = (end * TR_ROWS < w->rows ? end * TR_ROWS : w->rows) - row;
         uint64_t offset = it->src_offset_bytes + (uint64_t)row * row_bytes;
-        const uint8_t *src = job->rows + (size_t)tid * job->rows_bytes;
-        trueno_status s = TRUENO_OK;
-        if (mapped != NULL)
-            src = mapped + offset;
-        else
-            s = trueno_gguf_tensor_read(job->g, it->tensor, offset,
-                                        job->rows + (size_t)tid * job->rows_bytes, n * row_bytes,
-                                        err);
+        trueno_status s =
+            trueno_gguf_tensor_read(job->g, it->tensor, offset, src, n * row_bytes, err);
         if (s == TRUENO_OK && job->check_finite)
             s = check_rows(src, n, row_bytes, w, t.name.data, t.name.len, floats, row, err);
         if (s != TRUENO_OK) return s;
-        tr_matrix_pack_groups(w, src, grp, grp + 1);
+        tr_matrix_pack_groups(w, src, grp, end);
     }
     return TRUENO_OK;
 }
@@ -146,7 +154,7 @@ trueno_status tr_weights_fill(trueno_model *m, const struct tr_items *list, cons
     for (size_t i = 0; i < list->count; i++) {
         const struct tr_matrix *w = list->items[i].matrix;
         if (w == NULL) continue;
-        size_t bytes = TR_ROWS * trueno_row_bytes(w->type, w->cols);
+        size_t bytes = groups_per_read(w) * TR_ROWS * trueno_row_bytes(w->type, w->cols);
         if (bytes > job.rows_bytes) job.rows_bytes = bytes;
         if (w->cols > job.n_floats) job.n_floats = w->cols;
     }
