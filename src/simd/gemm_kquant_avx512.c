@@ -134,29 +134,40 @@ static void gemm_q5_k_avx512(float *out, size_t ldo, const void *w, size_t n_gro
 }
 
 /* sum += scale x dots of 16 weights, whose zero point is in where the dots start (act.h). `half`
- * 0: steps 0..3, 1: steps 4..7. v: N4, H2; aq: words of the 16. */
+ * 0: steps 0..3, 1: steps 4..7. v: N4, H2; aq: words of the 16. Steps first, then column by column:
+ * so only two dots are alive beside the sums, and everything fits the 32 registers. */
 ALWAYS_INLINE void add_half_q6k(int_tile sum, const __m512i *scale, const uint8_t *v, size_t apart,
                                 const int32_t *aq, const int32_t *z16, int half, int nt)
 {
-    int_tile t;
+    __m512i step[2][4];
+    UNROLL
+    for (int g = 0; g < groups(nt); g++) {
+        const uint8_t *vg = v + (size_t)g * apart;
+        __m512i h2 = load_vector(vg + 256 + 64 * half);
+        IN_REGISTER(h2);
+        UNROLL
+        for (int h = 0; h < 4; h++) {
+            __m512i x = load_vector(vg + 64 * h);
+            x = half ? high_nibbles(x) : low_nibbles(x);
+            step[g][h] = or_masked(x, high_bits(h2, h), 0x30);
+        }
+    }
     UNROLL
     for (int c = 0; c < nt; c++) {
-        __m512i z = _mm512_set1_epi32(z16[c]);
+        __m512i t[2];
+        t[0] = t[1] = _mm512_set1_epi32(z16[c]);
         UNROLL
-        for (int g = 0; g < groups(nt); g++) t[g][c] = z;
-    }
-    UNROLL
-    for (int h = 0; h < 4; h++) {
-        __m512i step[2];
+        for (int h = 0; h < 4; h++) {
+            __m512i a = _mm512_set1_epi32(aq[h * nt + c]);
+            UNROLL
+            for (int g = 0; g < groups(nt); g++) t[g] = _mm512_dpbusd_epi32(t[g], step[g][h], a);
+        }
         UNROLL
         for (int g = 0; g < groups(nt); g++) {
-            const uint8_t *vg = v + (size_t)g * apart;
-            __m512i x = load_vector(vg + 64 * h), h2 = load_vector(vg + 256 + 64 * half);
-            step[g] = or_masked(half ? high_nibbles(x) : low_nibbles(x), high_bits(h2, h), 0x30);
+            sum[g][c] = _mm512_add_epi32(sum[g][c], _mm512_mullo_epi32(scale[g], t[g]));
+            IN_REGISTER(sum[g][c]);
         }
-        dot_step(t, step, aq + h * nt, nt);
     }
-    add_scaled(sum, scale, t, nt);
 }
 
 #define Q6K_PANEL ((size_t)3328) /* bytes */

@@ -101,6 +101,10 @@ ALWAYS_INLINE __m512i high_bits(__m512i h2, int i)
     }
 }
 
+/* Hides where v comes from, so that the compiler holds the register instead of loading it again for
+ * each use or regrouping sums so that all their parts stay alive. */
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+
 /* Row groups at once: from five columns on two share each broadcast, which spares load ports. */
 ALWAYS_INLINE int groups(int nt)
 {
@@ -181,7 +185,14 @@ ALWAYS_INLINE void dot_n4(int_tile t, const uint8_t *v, size_t apart, const int3
                           int nt)
 {
     int_tile u;
+    __m512i h1[2];
     clear_ints(u, nt);
+    UNROLL
+    for (int g = 0; g < groups(nt); g++) {
+        if (!high) continue;
+        h1[g] = load_vector(v + (size_t)g * apart + 256);
+        IN_REGISTER(h1[g]);
+    }
     UNROLL
     for (int h = 0; h < 4; h++) {
         __m512i lo[2], hi[2];
@@ -191,8 +202,8 @@ ALWAYS_INLINE void dot_n4(int_tile t, const uint8_t *v, size_t apart, const int3
             __m512i x = load_vector(vg + 64 * h);
             lo[g] = low_nibbles(x);
             hi[g] = high_nibbles(x);
-            if (high) lo[g] = or_masked(lo[g], high_bit(load_vector(vg + 256), h), 0x10);
-            if (high) hi[g] = or_masked(hi[g], high_bit(load_vector(vg + 256), h + 4), 0x10);
+            if (high) lo[g] = or_masked(lo[g], high_bit(h1[g], h), 0x10);
+            if (high) hi[g] = or_masked(hi[g], high_bit(h1[g], h + 4), 0x10);
         }
         dot_step(t, lo, aq + h * nt, nt);
         dot_step(chains(nt) == 2 ? u : t, hi, aq + (h + 4) * nt, nt);
