@@ -29,6 +29,20 @@ typedef struct trueno_session trueno_session;
 
 /* ----------------------------------------------------------------- model */
 
+/** Where a model's matrices are. Not a matter of results: logits have the same bits. */
+typedef enum trueno_weights_mode {
+    TRUENO_WEIGHTS_PACKED = 0, /**< copied into memory in the order in which the kernels read them:
+                                  fastest; takes about as much memory as the file is large */
+    TRUENO_WEIGHTS_MAPPED = 1  /**< left in the mapped file, packed piece by piece in every product
+                                  that needs them: for machines whose memory is short, or that run
+                                  the same file in several processes, which share its pages. Slower,
+                                  mostly in generation; each thread of a session takes a few hundred
+                                  KiB more. Needs a file that was opened with mapping, or a buffer,
+                                  else ERR_ARGUMENT. The model keeps the file open, and a buffer
+                                  must stay until the model is freed; the file must not be cut while
+                                  the model lives: reading past its end is SIGBUS */
+} trueno_weights_mode;
+
 /** Options of trueno_model_load. Zero: the default in brackets. */
 typedef struct trueno_model_options {
     size_t struct_size;
@@ -37,16 +51,17 @@ typedef struct trueno_model_options {
         check_tensors; /**< search all weights for NaN and infinity: ERR_NUMERIC names the tensor */
     uint64_t
         max_memory_bytes; /**< refuse (ERR_TOO_LARGE) a model that needs more [physical memory] */
+    trueno_weights_mode weights; /**< [TRUENO_WEIGHTS_PACKED] */
 } trueno_model_options;
 
 #define TRUENO_MODEL_OPTIONS_INIT                                                                  \
     {                                                                                              \
-        sizeof(trueno_model_options), 0, false, 0                                                  \
+        sizeof(trueno_model_options), 0, false, 0, TRUENO_WEIGHTS_PACKED                           \
     }
 
-/** Loads the weights of an open file into memory, packed for this machine. `g` may be freed
- * afterwards. Reports progress "load" in bytes and polls cancel. `opt` NULL: defaults. On success
- * the caller owns `*out`.
+/** Loads the weights of an open file into memory, packed for this machine (see
+ * trueno_weights_mode). `g` may be freed afterwards. Reports progress "load" in bytes and polls
+ * cancel. `opt` NULL: defaults. On success the caller owns `*out`.
  *  @return OK; ERR_ARGUMENT; ERR_IO; ERR_TRUNCATED; ERR_CORRUPT (a key or tensor contradicts the
  * architecture); ERR_NOT_FOUND (a key or tensor is missing); ERR_UNSUPPORTED (architecture, type,
  * feature); ERR_TOO_LARGE; ERR_NO_MEMORY; ERR_CANCELLED; ERR_NUMERIC */
@@ -172,6 +187,13 @@ typedef struct trueno_estimate {
 TRUENO_API trueno_status trueno_model_estimate(trueno_estimate *out, const trueno_gguf *g,
                                                const trueno_session_options *opt,
                                                trueno_error *err);
+
+/** The same for a model that will be loaded with the options `model_opt` (NULL: defaults), of which
+ * only `weights` counts. */
+TRUENO_API trueno_status trueno_model_estimate_with(trueno_estimate *out, const trueno_gguf *g,
+                                                    const trueno_model_options *model_opt,
+                                                    const trueno_session_options *opt,
+                                                    trueno_error *err);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,8 @@
 #ifndef TR_ERROR_H
 #define TR_ERROR_H
 
+#include <string.h>
+
 #include "trueno/base.h"
 
 /* Puts status and message into `err` (which may be NULL) and returns the status, so that a failing
@@ -38,10 +40,22 @@ static inline bool tr_align_up(uint64_t *out, uint64_t a, uint64_t align)
     return true;
 }
 
+/* Copies options that a caller filled into `dst`, which holds the defaults: as many bytes as
+ * both know. Both begin with `size_t struct_size`; `first_bytes` is the size of the struct's first
+ * version. False: the caller's struct_size is smaller than that, or garbage. */
+static inline bool tr_struct_read(void *dst, size_t dst_bytes, const void *src, size_t first_bytes)
+{
+    size_t given;
+    memcpy(&given, src, sizeof given);
+    if (given < first_bytes || given > dst_bytes + 4096) return false;
+    memcpy(dst, src, given < dst_bytes ? given : dst_bytes);
+    return true;
+}
+
 /* struct_size of a struct that a caller filled: not smaller than the struct, and not garbage.
  * Larger ones, of newer headers, are accepted: their tail is unknown to us and not read. When a
  * struct first grows, its users need the size of the first version here, and defaults for what is
- * missing. */
+ * missing: tr_struct_read. */
 #define TR_STRUCT_OK(p)                                                                            \
     ((p)->struct_size >= sizeof(*(p)) && (p)->struct_size <= sizeof(*(p)) + 4096)
 

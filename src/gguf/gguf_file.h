@@ -4,6 +4,8 @@
 #ifndef TR_GGUF_FILE_H
 #define TR_GGUF_FILE_H
 
+#include <stdatomic.h>
+
 #include "gguf/cursor.h"
 #include "gguf/names.h"
 #include "trueno/gguf.h"
@@ -57,6 +59,7 @@ struct tr_shard {
 
 struct trueno_gguf {
     trueno_ctx *ctx;
+    atomic_uint refs;
     bool metadata_only;
     struct tr_shard **shards; /* single blocks: sets of names point into them */
     size_t n_shards;
@@ -74,6 +77,10 @@ static inline struct tr_tensor *tr_gguf_tensor(const trueno_gguf *g, uint64_t i)
 {
     return (struct tr_tensor *)g->tensors.data + i;
 }
+
+/* One more owner, who calls trueno_gguf_free on what this returns, which is g: until the last owner
+ * did, the object, its mapping and its metadata stay. */
+trueno_gguf *tr_gguf_ref(const trueno_gguf *g);
 
 /* Bytes of one value; 0 for strings, arrays and numbers that are no type. */
 size_t tr_gguf_type_bytes(uint64_t type);

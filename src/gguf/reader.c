@@ -157,6 +157,7 @@ static trueno_gguf *new_gguf(trueno_ctx *ctx, const trueno_gguf_options *lim)
     trueno_gguf *g = tr_calloc(ctx, 1, sizeof *g);
     if (!g) return NULL;
     g->ctx = ctx;
+    atomic_init(&g->refs, 1);
     tr_ctx_ref(ctx);
     g->metadata_only = lim->metadata_only;
     tr_names_init(&g->names, ctx, g, tensor_name_at);
@@ -246,9 +247,17 @@ trueno_status trueno_gguf_open_reader(trueno_ctx *ctx, trueno_gguf **out, trueno
     return end_open(out, g, TRUENO_OK, NULL, NULL, 0, &lim, err);
 }
 
+trueno_gguf *tr_gguf_ref(const trueno_gguf *g)
+{
+    /* the count is not part of what a const file promises */
+    trueno_gguf *counted = (trueno_gguf *)(uintptr_t)g;
+    atomic_fetch_add_explicit(&counted->refs, 1, memory_order_relaxed);
+    return counted;
+}
+
 void trueno_gguf_free(trueno_gguf *g)
 {
-    if (!g) return;
+    if (!g || atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) != 1) return;
     trueno_ctx *ctx = g->ctx;
     for (size_t i = 0; i < g->n_shards; i++) {
         struct tr_shard *s = g->shards[i];

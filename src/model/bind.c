@@ -104,6 +104,10 @@ static bool bind_rows(struct binder *b, struct tr_matrix *w, const char *name, s
         b->status = tr_fail(b->err, TRUENO_ERR_TOO_LARGE, "tensor %s is too large", name);
         return false;
     }
+    if (b->m->mapped) {
+        tr_matrix_set_mapped(w, NULL);
+        bytes = 0;
+    }
     uint64_t skip = (uint64_t)row0 * trueno_row_bytes(t.type, cols);
     add_item(b, (struct tr_item){index, skip, 0, w, NULL, 0}, bytes);
     return b->status == TRUENO_OK;

@@ -67,7 +67,7 @@ static size_t groups_per_read(const struct tr_matrix *w)
     return n > 0 ? n : 1;
 }
 
-/* Packs this thread's row groups of one matrix. */
+/* Packs this thread's row groups of one matrix; those of a mapped one are at most checked. */
 static trueno_status fill_matrix(struct fill_job *job, const struct tr_item *it, uint32_t tid,
                                  uint32_t n_threads, trueno_error *err)
 {
@@ -78,6 +78,7 @@ static trueno_status fill_matrix(struct fill_job *job, const struct tr_item *it,
     float *floats = job->floats + (size_t)tid * job->n_floats;
     trueno_gguf_tensor t;
 
+    if (w->mapped && !job->check_finite) return TRUENO_OK;
     (void)trueno_gguf_tensor_at(job->g, it->tensor, &t);
     tr_split(&g0, &g1, n_groups, 1, tid, n_threads);
     for (size_t grp = g0; grp < g1; grp += step) {
@@ -89,7 +90,7 @@ static trueno_status fill_matrix(struct fill_job *job, const struct tr_item *it,
         if (s == TRUENO_OK && job->check_finite)
             s = check_rows(src, n, row_bytes, w, t.name.data, t.name.len, floats, row, err);
         if (s != TRUENO_OK) return s;
-        tr_matrix_pack_groups(w, src, grp, end);
+        if (!w->mapped) tr_matrix_pack_groups(w, src, grp, end);
     }
     return TRUENO_OK;
 }
@@ -133,17 +134,26 @@ static void fill_work(void *arg, uint32_t tid, uint32_t n_threads)
 }
 
 /* Where everything will be: sets the pointers that bind left open. */
-static void place(trueno_model *m, const struct tr_items *list)
+static trueno_status place(trueno_model *m, const struct tr_items *list, const trueno_gguf *g,
+                           trueno_error *err)
 {
     for (size_t i = 0; i < list->count; i++) {
         const struct tr_item *it = &list->items[i];
         uint8_t *at = (uint8_t *)m->arena + it->dst_offset_bytes;
-        if (it->matrix != NULL)
+        if (it->matrix != NULL && m->mapped) {
+            const uint8_t *data = trueno_gguf_tensor_data(g, it->tensor);
+            if (data == NULL)
+                return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                               "model options: weights that stay mapped need a file that is mapped "
+                               "(not no_mmap, metadata_only or a callback) or a buffer");
+            it->matrix->file = data + it->src_offset_bytes;
+        } else if (it->matrix != NULL)
             it->matrix->data = at;
         else
             *it->vector = (const float *)(const void *)at;
     }
     if (m->info.tied_embeddings) m->output = m->embd;
+    return TRUENO_OK;
 }
 
 trueno_status tr_weights_fill(trueno_model *m, const struct tr_items *list, const trueno_gguf *g,
@@ -158,7 +168,8 @@ trueno_status tr_weights_fill(trueno_model *m, const struct tr_items *list, cons
         if (bytes > job.rows_bytes) job.rows_bytes = bytes;
         if (w->cols > job.n_floats) job.n_floats = w->cols;
     }
-    place(m, list);
+    trueno_status s = place(m, list, g, err);
+    if (s != TRUENO_OK) return s;
     job.rows = tr_calloc(m->ctx, n_threads, job.rows_bytes);
     job.floats = tr_calloc(m->ctx, n_threads, job.n_floats * sizeof(float));
     if (job.rows != NULL && job.floats != NULL)
@@ -167,7 +178,7 @@ trueno_status tr_weights_fill(trueno_model *m, const struct tr_items *list, cons
         (void)fail_job(&job, &(trueno_error){TRUENO_ERR_NO_MEMORY, "no memory to read weights"});
     tr_free(m->ctx, job.rows);
     tr_free(m->ctx, job.floats);
-    trueno_status s = (trueno_status)atomic_load(&job.status);
+    s = (trueno_status)atomic_load(&job.status);
     if (s != TRUENO_OK && err != NULL) *err = job.error;
     return s;
 }

@@ -6,7 +6,9 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "gguf/gguf_file.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* Everything a model holds: counted here, planned here. */
@@ -18,7 +20,7 @@ static uint64_t model_bytes(const trueno_model *m, uint64_t arena_bytes)
 
 /* A model without weights: hyper-parameters read, tensors found, sizes known. */
 static trueno_status skeleton(trueno_model **out, struct tr_items *list, const trueno_gguf *g,
-                              trueno_error *err)
+                              const trueno_model_options *opt, trueno_error *err)
 {
     trueno_ctx *ctx = trueno_gguf_ctx(g);
     trueno_model *m = tr_calloc(ctx, 1, sizeof *m);
@@ -27,6 +29,7 @@ static trueno_status skeleton(trueno_model **out, struct tr_items *list, const t
     m->ctx = ctx;
     tr_ctx_ref(ctx);
     m->info.struct_size = sizeof m->info;
+    m->mapped = opt->weights == TRUENO_WEIGHTS_MAPPED;
     trueno_status s = tr_hparams_read(&m->hp, g, err);
     if (s != TRUENO_OK) return s;
     m->layers = tr_calloc(ctx, m->hp.n_layer, sizeof *m->layers);
@@ -54,25 +57,39 @@ static trueno_status load(trueno_model *m, const struct tr_items *list, const tr
     trueno_status s = trueno_pool_new(m->ctx, &pool, opt->n_threads, err);
     if (s == TRUENO_OK) s = tr_weights_fill(m, list, g, pool, opt->check_tensors, err);
     trueno_pool_free(pool);
+    if (s == TRUENO_OK && m->mapped) m->file = tr_gguf_ref(g);
     return s;
+}
+
+/* The caller's options, which may be of an older header; NULL: the defaults. */
+static trueno_status read_options(trueno_model_options *out, const trueno_model_options *opt,
+                                  trueno_error *err)
+{
+    const size_t first = offsetof(trueno_model_options, weights);
+    *out = (trueno_model_options)TRUENO_MODEL_OPTIONS_INIT;
+    if (opt != NULL && !tr_struct_read(out, sizeof *out, opt, first))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "model options: struct_size is %zu, expected %zu",
+                       opt->struct_size, sizeof *out);
+    if ((unsigned)out->weights > TRUENO_WEIGHTS_MAPPED)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "model options: weights %d is unknown",
+                       (int)out->weights);
+    return TRUENO_OK;
 }
 
 trueno_status trueno_model_load(trueno_model **out, const trueno_gguf *g,
                                 const trueno_model_options *opt, trueno_error *err)
 {
-    const trueno_model_options defaults = TRUENO_MODEL_OPTIONS_INIT;
+    trueno_model_options o;
     struct tr_items list = {NULL, 0, 0, 0};
     trueno_model *m = NULL;
 
     if (out == NULL) return tr_fail(err, TRUENO_ERR_ARGUMENT, "trueno_model_load: out is NULL");
     *out = NULL;
     if (g == NULL) return tr_fail(err, TRUENO_ERR_ARGUMENT, "trueno_model_load: gguf is NULL");
-    if (opt == NULL) opt = &defaults;
-    if (!TR_STRUCT_OK(opt))
-        return tr_fail(err, TRUENO_ERR_ARGUMENT, "model options: struct_size is %zu, expected %zu",
-                       opt->struct_size, sizeof *opt);
-    trueno_status s = skeleton(&m, &list, g, err);
-    if (s == TRUENO_OK) s = load(m, &list, g, opt, err);
+    trueno_status s = read_options(&o, opt, err);
+    if (s != TRUENO_OK) return s;
+    s = skeleton(&m, &list, g, &o, err);
+    if (s == TRUENO_OK) s = load(m, &list, g, &o, err);
     tr_free(trueno_gguf_ctx(g), list.items);
     if (s == TRUENO_OK)
         *out = m;
@@ -85,6 +102,7 @@ void trueno_model_free(trueno_model *m)
 {
     if (m == NULL) return;
     trueno_ctx *ctx = m->ctx;
+    trueno_gguf_free(m->file);
     if (m->arena != NULL) tr_big_free(ctx, m->arena, m->arena_bytes);
     tr_free(ctx, m->layers);
     tr_hparams_free(&m->hp, ctx);
@@ -104,6 +122,14 @@ trueno_status trueno_model_get_info(const trueno_model *m, trueno_model_info *ou
 trueno_status trueno_model_estimate(trueno_estimate *out, const trueno_gguf *g,
                                     const trueno_session_options *opt, trueno_error *err)
 {
+    return trueno_model_estimate_with(out, g, NULL, opt, err);
+}
+
+trueno_status trueno_model_estimate_with(trueno_estimate *out, const trueno_gguf *g,
+                                         const trueno_model_options *model_opt,
+                                         const trueno_session_options *opt, trueno_error *err)
+{
+    trueno_model_options o;
     struct tr_items list = {NULL, 0, 0, 0};
     trueno_model *m = NULL;
 
@@ -113,7 +139,9 @@ trueno_status trueno_model_estimate(trueno_estimate *out, const trueno_gguf *g,
                        "struct_size");
     out->weights_bytes = out->kv_bytes = out->compute_bytes = out->total_bytes = 0;
     if (g == NULL) return tr_fail(err, TRUENO_ERR_ARGUMENT, "trueno_model_estimate: gguf is NULL");
-    trueno_status s = skeleton(&m, &list, g, err);
+    trueno_status s = read_options(&o, model_opt, err);
+    if (s != TRUENO_OK) return s;
+    s = skeleton(&m, &list, g, &o, err);
     if (s == TRUENO_OK) s = tr_session_estimate(out, m, opt, err);
     if (s == TRUENO_OK) {
         out->weights_bytes = m->info.memory_bytes;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The weights of a model: which tensor of the file is which part of the network, each shape checked
- * once, all packed into one arena. */
+ * once, all packed into one arena; or, of mapped weights, the matrices left in the file. */
 #ifndef TR_WEIGHTS_H
 #define TR_WEIGHTS_H
 
@@ -33,6 +33,8 @@ struct trueno_model {
     const float *rope_long, *rope_short; /* the same, by length of the context */
     void *arena;                         /* all of the above; NULL in a plan */
     size_t arena_bytes;
+    bool mapped;       /* matrices stay in the file */
+    trueno_gguf *file; /* then: one reference; NULL in a plan */
     trueno_model_info info;
 };
 
@@ -53,11 +55,13 @@ struct tr_items {
 };
 
 /* Finds and checks every tensor; fills in the shapes and kernels of m's matrices (their data stays
- * NULL) and m->info. m->hp and m->layers are set before. The caller frees list->items. */
+ * NULL) and m->info. m->hp, m->layers and m->mapped are set before. The caller frees list->items.
+ */
 trueno_status tr_weights_bind(trueno_model *m, struct tr_items *list, const trueno_gguf *g,
                               trueno_error *err);
 
-/* Packs all items into m->arena (list->arena_bytes) with the threads of `pool`. */
+/* Packs all items into m->arena (list->arena_bytes) with the threads of `pool`; mapped matrices are
+ * only pointed to. */
 trueno_status tr_weights_fill(trueno_model *m, const struct tr_items *list, const trueno_gguf *g,
                               trueno_pool *pool, bool check_finite, trueno_error *err);
 

@@ -40,6 +40,8 @@ trueno_status tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type,
     w->cols = cols;
     w->group_bytes = tr_x16_group_bytes(type, cols);
     w->data = data;
+    w->mapped = false;
+    w->file = NULL;
     trueno_status status =
         tr_kernel_choose(&w->gemm, &w->wide, ctx, TR_OP_GEMM, tr_x16_type(type), TR_ACT_NONE, err);
     if (status != TRUENO_OK) return status;
@@ -52,24 +54,50 @@ const struct tr_kernel *tr_matrix_kernel(const struct tr_matrix *w, size_t m, si
     return w->wide && w->wide->fits(&shape) ? w->wide : w->gemm;
 }
 
+/* Row groups whose weights make a block: an even number, for kernels that take two at a time. */
+static size_t groups_per_block(const struct tr_matrix *w)
+{
+    size_t n = BLOCK_BYTES / (w->group_bytes + 1) / 2 * 2;
+    return n < 2 ? 2 : n;
+}
+
+void tr_matrix_set_mapped(struct tr_matrix *w, const void *file)
+{
+    w->data = NULL;
+    w->wide = NULL; /* it takes all row groups at once */
+    w->mapped = true;
+    w->file = file;
+}
+
 size_t tr_matmul_scratch_bytes(const struct tr_matrix *w)
 {
+    if (w->mapped) return groups_per_block(w) * w->group_bytes;
     return w->wide ? w->wide->scratch_bytes : 0;
+}
+
+/* Packs row groups [g0, g1) one after the other to `dst` from `rows`, which begin with row 16 *
+ * g0. */
+static void pack_groups(uint8_t *dst, const struct tr_matrix *w, const uint8_t *rows, size_t g0,
+                        size_t g1)
+{
+    size_t row_bytes = trueno_row_bytes(w->type, w->cols);
+    for (size_t g = g0; g < g1; g++, dst += w->group_bytes, rows += TR_ROWS * row_bytes) {
+        size_t left = w->rows - TR_ROWS * g;
+        tr_x16_pack(dst, rows, row_bytes, left < TR_ROWS ? left : TR_ROWS, w->type, w->cols);
+    }
 }
 
 void tr_matrix_pack_groups(struct tr_matrix *w, const void *rows, size_t g0, size_t g1)
 {
-    size_t row_bytes = trueno_row_bytes(w->type, w->cols);
-    const uint8_t *in = rows;
-    for (size_t g = g0; g < g1; g++, in += TR_ROWS * row_bytes) {
-        size_t left = w->rows - TR_ROWS * g;
-        tr_x16_pack(w->data + g * w->group_bytes, in, row_bytes, left < TR_ROWS ? left : TR_ROWS,
-                    w->type, w->cols);
-    }
+    pack_groups(w->data + g0 * w->group_bytes, w, rows, g0, g1);
 }
 
 void tr_matrix_row(float *dst, const struct tr_matrix *w, size_t r, void *scratch)
 {
+    if (w->mapped) {
+        tr_dequantize_row(dst, w->file + r * trueno_row_bytes(w->type, w->cols), w->type, w->cols);
+        return;
+    }
     const uint8_t *group = w->data + r / TR_ROWS * w->group_bytes;
     tr_x16_unpack_row(scratch, group, r % TR_ROWS, w->type, w->cols);
     tr_dequantize_row(dst, scratch, tr_x16_type(w->type), w->cols);
@@ -89,12 +117,12 @@ void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, s
     }
 }
 
-/* Row groups [g0, g1) with one tile of nt columns. y is the first column of the tile. */
-static void multiply_tile(const struct tr_matrix *w, float *y, size_t ldy, const void *tile,
-                          uint32_t nt, size_t g0, size_t g1)
+/* Row groups [g0, g1), packed at `data`, with one tile of nt columns. y is the first column of the
+ * tile. */
+static void multiply_tile(const struct tr_matrix *w, const uint8_t *data, float *y, size_t ldy,
+                          const void *tile, uint32_t nt, size_t g0, size_t g1)
 {
     size_t full = w->rows / TR_ROWS;
-    const uint8_t *data = w->data + g0 * w->group_bytes;
 
     if (g0 < full) {
         size_t n = (g1 < full ? g1 : full) - g0;
@@ -102,7 +130,7 @@ static void multiply_tile(const struct tr_matrix *w, float *y, size_t ldy, const
     }
     if (g1 > full) { /* the last group has fewer rows than a kernel writes */
         float edge[TR_NT_MAX * TR_ROWS];
-        data = w->data + full * w->group_bytes;
+        data += (full - g0) * w->group_bytes;
         w->gemm->fn.gemm(edge, TR_ROWS, data, 1, tile, w->cols, nt);
         for (size_t c = 0; c < nt; c++) {
             float *column = y + c * ldy + TR_ROWS * full;
@@ -111,11 +139,12 @@ static void multiply_tile(const struct tr_matrix *w, float *y, size_t ldy, const
     }
 }
 
-/* Row groups whose weights make a block: an even number, for kernels that take two at a time. */
-static size_t groups_per_block(const struct tr_matrix *w)
+/* Row groups [g0, g1) packed: where they are, or in scratch. */
+static const uint8_t *packed_block(const struct tr_matrix *w, void *scratch, size_t g0, size_t g1)
 {
-    size_t n = BLOCK_BYTES / (w->group_bytes + 1) / 2 * 2;
-    return n < 2 ? 2 : n;
+    if (!w->mapped) return w->data + g0 * w->group_bytes;
+    pack_groups(scratch, w, w->file + g0 * TR_ROWS * trueno_row_bytes(w->type, w->cols), g0, g1);
+    return scratch;
 }
 
 /* All columns in one call. */
@@ -149,9 +178,10 @@ void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void 
     }
     for (size_t g = begin; g < end; g += block) {
         size_t g1 = end - g < block ? end : g + block;
+        const uint8_t *data = packed_block(w, scratch, g, g1);
         for (size_t t = 0; t < n_tiles; t++) {
             size_t c0 = tr_tile(t, m, n_tiles), c1 = tr_tile(t + 1, m, n_tiles);
-            multiply_tile(w, y + c0 * ldy, ldy, (const uint8_t *)acts + c0 * col_bytes,
+            multiply_tile(w, data, y + c0 * ldy, ldy, (const uint8_t *)acts + c0 * col_bytes,
                           (uint32_t)(c1 - c0), g, g1);
         }
     }

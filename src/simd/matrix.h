@@ -12,7 +12,9 @@ struct tr_matrix {
     trueno_dtype type; /* as in the file; what runs is tr_x16_type(type) */
     size_t rows, cols;
     size_t group_bytes;
-    uint8_t *data;                       /* ceil(rows / 16) groups, 64-byte aligned; not owned */
+    uint8_t *data;       /* ceil(rows / 16) groups, 64-byte aligned; not owned */
+    bool mapped;         /* instead: */
+    const uint8_t *file; /* block rows, anywhere, packed block by block in each product */
     const struct tr_kernel *gemm, *pack; /* chosen for the context */
     const struct tr_kernel *wide;        /* takes over for shapes that fit it; or NULL */
 };
@@ -24,6 +26,10 @@ bool tr_matrix_bytes(uint64_t *bytes, trueno_dtype type, uint64_t rows, uint64_t
  * tr_matrix_pack_groups. Fails as tr_kernel_choose. */
 trueno_status tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type, size_t rows,
                              size_t cols, const trueno_ctx *ctx, trueno_error *err);
+
+/* Makes w a matrix whose rows stay where they are: `file` (may be set later) instead of `data`. Its
+ * products have the same bits. */
+void tr_matrix_set_mapped(struct tr_matrix *w, const void *file);
 
 /* The kernel of a product with m columns, ldy floats apart. */
 const struct tr_kernel *tr_matrix_kernel(const struct tr_matrix *w, size_t m, size_t ldy);
@@ -40,12 +46,12 @@ void tr_matrix_row(float *dst, const struct tr_matrix *w, size_t r, void *scratc
 void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, size_t ldx, size_t k,
                       size_t m, uint32_t tid, uint32_t n_threads);
 
-/* Bytes of scratch that tr_matmul_part needs for each thread. */
+/* Bytes of scratch that tr_matmul_part needs for each thread, a multiple of 64. */
 size_t tr_matmul_scratch_bytes(const struct tr_matrix *w);
 
 /* y[c * ldy + r] = w[r] . column c, for this thread's share of the row groups and all m columns.
- * acts: written by tr_act_pack_part with the same m. scratch: of this thread. Writes `rows` floats
- * per column, no more. */
+ * acts: written by tr_act_pack_part with the same m. scratch: of this thread, 64-byte aligned.
+ * Writes `rows` floats per column, no more. */
 void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
                     void *scratch, uint32_t tid, uint32_t n_threads);
 

@@ -124,6 +124,48 @@ static void test_same_bits(void **state)
     trueno_ctx_free(ctx);
 }
 
+/* Rows left where they are, at an odd address: the bits of packed ones, for whole blocks of row
+ * groups and a short group at the end. */
+static void test_mapped(void **state)
+{
+    size_t rows = 501, cols = 2048, m = 11;
+    trueno_ctx *ctx = new_ctx(NULL);
+    float *x = test_alloc(m * (cols + 1) * sizeof *x);
+    (void)state;
+    fill_uniform(x, m * (cols + 1), 7);
+    for (size_t i = 0; i < TEST_N_TYPES; i++) {
+        trueno_dtype t = test_types[i];
+        size_t bytes = rows * trueno_row_bytes(t, cols), ldy = rows + 3;
+        uint8_t *data = random_weights(t, rows, cols, i), *odd = test_alloc(bytes + 1);
+        float *want = multiply(ctx, t, rows, cols, data, x, m, 1, m);
+        float *got = test_alloc(m * ldy * sizeof *got), *row = test_alloc(cols * sizeof *row);
+        struct tr_matrix w;
+        memcpy(odd + 1, data, bytes);
+        assert_int_equal(tr_matrix_init(&w, NULL, t, rows, cols, ctx, NULL), TRUENO_OK);
+        tr_matrix_set_mapped(&w, odd + 1);
+        void *acts = aligned_alloc(64, m * tr_act_col_bytes(w.gemm->act, cols) / 64 * 64 + 64);
+        void *scratch = aligned_alloc(64, tr_matmul_scratch_bytes(&w));
+        assert_true(acts && scratch && tr_matmul_scratch_bytes(&w) % 64 == 0);
+        for (size_t c = 0; c < m * ldy; c++) got[c] = CANARY;
+        tr_act_pack_part(acts, w.pack, x, cols + 1, cols, m, 0, 1);
+        for (uint32_t tid = 0; tid < 3; tid++)
+            tr_matmul_part(&w, got, ldy, acts, m, scratch, tid, 3);
+        assert_memory_equal(want, got, m * ldy * sizeof *got);
+        tr_dequantize_row(got, data + 17 * trueno_row_bytes(t, cols), t, cols);
+        tr_matrix_row(row, &w, 17, NULL);
+        assert_memory_equal(got, row, cols * sizeof *row);
+        free(data);
+        free(odd);
+        free(want);
+        free(got);
+        free(row);
+        free(acts);
+        free(scratch);
+    }
+    free(x);
+    trueno_ctx_free(ctx);
+}
+
 /* The embedding look-up gives the decoder's numbers. */
 static void test_row(void **state)
 {
@@ -267,9 +309,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_row),    cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_errors), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_shapes),    cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_mapped),    cmocka_unit_test(test_row),
+        cmocka_unit_test(test_sizes),     cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
