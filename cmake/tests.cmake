@@ -19,7 +19,7 @@ function(tr_link_layers target layer)
   target_link_options(${target} PRIVATE LINKER:--wrap=write)
   target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/tests)
   target_link_libraries(${target} PRIVATE tr_flags PkgConfig::PCRE2 PkgConfig::CMOCKA
-    Threads::Threads m)
+    Threads::Threads ${CMAKE_DL_LIBS} m)
 endfunction()
 
 foreach(layer base gguf quant simd text model)

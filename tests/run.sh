@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 # Debian packages: without the first ones nothing works, without the others steps are skipped.
 NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev libcmocka-dev'
-WANTED='python3 python3-venv clang clang-format doxygen'
+WANTED='python3 python3-venv clang clang-format doxygen libopenblas0'
 # Python packages of the comparisons with other implementations, in a venv under build/.
 ORACLES='numpy==2.2.6 gguf==0.19.0'
 ORACLE_LLAMA='llama-cpp-python==0.3.36' # compiled from source: minutes the first time

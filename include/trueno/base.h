@@ -14,8 +14,9 @@
  *  - Sizes count elements; sizes in bytes end in `_bytes`. Text is UTF-8 with an explicit length
  * unless said.
  *  - The library never aborts, exits, raises a signal, prints, or changes locale, environment,
- * signal handlers or floating-point mode. It has no mutable global state beyond two tables that are
- * filled once: what the CPU has, and the list of kernels.
+ * signal handlers or floating-point mode. It has no mutable global state beyond three tables that
+ * are filled once: what the CPU has, the list of kernels, and what was found in OpenBLAS, which is
+ * loaded only where a context asks for its kernels.
  *
  *  Threads: a `trueno_ctx` may be used from any thread at the same time. Its callbacks may be
  * called from any thread that is inside a call of the library.

@@ -15,6 +15,9 @@ static const struct tr_kernel_table *const tables[] = {
     &tr_table_vec_ref,
     &tr_table_kv_ref,
     &tr_table_attn_ref,
+#if defined(TR_OPENBLAS) /* not faster than our own for AVX2 or AVX-512 */
+    &tr_table_gemm_openblas,
+#endif
 #if defined(__x86_64__)
     &tr_table_quantize_avx2,
     &tr_table_gemm_kquant_avx2,

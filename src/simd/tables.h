@@ -36,6 +36,9 @@
 extern const struct tr_kernel_table tr_table_quantize_ref, tr_table_gemm_kquant_ref,
     tr_table_gemm_legacy_ref, tr_table_gemm_float_ref;
 extern const struct tr_kernel_table tr_table_vec_ref, tr_table_kv_ref, tr_table_attn_ref;
+#if defined(TR_OPENBLAS)
+extern const struct tr_kernel_table tr_table_gemm_openblas;
+#endif
 
 #if defined(__x86_64__)
 extern const struct tr_kernel_table tr_table_quantize_avx2, tr_table_gemm_kquant_avx2,

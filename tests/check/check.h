@@ -59,6 +59,7 @@ void check_kernel(struct check *t, check_fn check, const struct tr_kernel *k,
 
 /* One per op family. */
 void check_gemm(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
+void check_wide(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
 void check_quantize(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
 void check_rmsnorm(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
 void check_glu(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);

@@ -59,7 +59,8 @@ static const struct tr_kernel *reference(const struct tr_kernel *k)
 {
     const struct tr_kernel *r;
     for (size_t i = 0; (r = tr_kernel_at(i)); i++) {
-        if (!r->cpu && r->op == k->op && r->dtype == k->dtype && r->act == k->act) return r;
+        if (!r->cpu && !r->missing && r->op == k->op && r->dtype == k->dtype && r->act == k->act)
+            return r;
     }
     return NULL;
 }
@@ -96,7 +97,14 @@ static void check_one(struct check *t, const struct options *o, const struct tr_
         c->skipped++;
         return;
     }
+    const char *lacks = k->missing ? k->missing() : NULL;
+    if (lacks) {
+        printf("skip %s: %s\n", k->name, lacks);
+        c->skipped++;
+        return;
+    }
     const struct tr_kernel *ref = reference(k);
+    check_fn check = k->fits ? check_wide : families[k->op].check;
     t->kernel = k;
     t->rng = kernel_seed(o, k);
     t->n_cases = t->n_failures = 0;
@@ -104,10 +112,10 @@ static void check_one(struct check *t, const struct options *o, const struct tr_
     check_release(t);
     if (!ref) {
         check_fail(t, "the registry has no C reference of this op and type");
-    } else if (!families[k->op].check) {
+    } else if (!check) {
         check_fail(t, "the checker has no check of this op");
     } else {
-        check_kernel(t, families[k->op].check, k, ref);
+        check_kernel(t, check, k, ref);
     }
     size_t cases = t->n_cases - 1;
     if (!cases && !t->n_failures) check_fail(t, "no case was run");
@@ -166,8 +174,11 @@ static int list(const struct options *o)
         const trueno_dtype_info *info =
             k->dtype == TR_TYPE_NONE ? NULL : trueno_dtype_get_info(k->dtype);
         if (!selected(o, k)) continue;
-        printf("%-28s %-10s %-5s %s\n", k->name, families[k->op].op, info ? info->name : "-",
-               k->cpu ? feature_names(k->cpu, names, sizeof names) : "(reference)");
+        printf("%-28s %-10s %-5s %-9s %s\n", k->name, families[k->op].op, info ? info->name : "-",
+               k->numerics == TR_EXACT ? "exact" : "reordered",
+               k->cpu       ? feature_names(k->cpu, names, sizeof names)
+               : k->missing ? "(if it can be loaded)"
+                            : "(reference)");
     }
     return 0;
 }

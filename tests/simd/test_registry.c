@@ -20,16 +20,25 @@ static void test_rows(void **state)
         assert_true(k->op < TR_OP_COUNT);
         assert_non_null(k->fn.gemm);
         /* the driver cuts columns into tiles of TR_NT_MAX for every kernel alike */
-        if (k->op == TR_OP_GEMM) assert_int_equal(k->nt_max, TR_NT_MAX);
+        if (k->op == TR_OP_GEMM) assert_int_equal(k->nt_max, k->fits ? 0 : TR_NT_MAX);
+        /* ... and packs activations once, for whoever multiplies */
+        if (k->fits) assert_int_equal(tr_kernel_find(0, k->op, k->dtype, TR_ACT_NONE)->act, k->act);
+        assert_true(k->fits || k->scratch_bytes == 0);
         assert_true((k->op == TR_OP_GEMM || k->op == TR_OP_QUANTIZE) == (k->act != TR_ACT_NONE));
-        assert_true((strstr(k->name, "_ref") != NULL) == (k->cpu == 0));
+        assert_true((strstr(k->name, "_ref") != NULL) == (k->cpu == 0 && !k->missing));
         for (size_t i = 0; i < n; i++) assert_string_not_equal(tr_kernel_at(i)->name, k->name);
 
         assert_non_null(info);
         assert_string_equal(info->name, k->name);
         assert_int_equal(info->cpu_features, k->cpu);
         assert_int_equal(strncmp(info->name, info->op, strlen(info->op)), 0);
-        assert_string_equal(info->numerics, "exact");
+        assert_string_equal(info->numerics, k->numerics == TR_EXACT ? "exact" : "reordered");
+        assert_non_null(info->family);
+        assert_int_equal(info->tile_rows, k->tile_rows);
+        assert_int_equal(info->tile_cols, k->nt_max);
+        assert_int_equal(info->prefetch_bytes, k->prefetch_bytes);
+        assert_int_equal(info->version, trueno_registry_at(0)->version);
+        assert_int_equal(k->tile_rows != 0, k->op == TR_OP_GEMM);
         for (uint32_t bit = 1; bit != 0; bit <<= 1)
             if (info->cpu_features & bit) assert_non_null(trueno_cpu_feature_name(bit));
         if (k->dtype == TR_TYPE_NONE)
