@@ -281,3 +281,22 @@ void tr_split(size_t *begin, size_t *end, size_t n, size_t grain, uint32_t tid, 
     *begin = first < chunks ? first * grain : n;
     *end = last < chunks ? last * grain : n;
 }
+
+struct tr_share tr_share_of(trueno_pool *pool, size_t count, uint32_t tid, uint32_t n_threads)
+{
+    struct tr_share s = {.pool = pool, .count = count, .by_ticket = count};
+    if (pool != NULL && n_threads > 1) s.by_ticket = count * 7 / 8 / n_threads * n_threads;
+    tr_split(&s.next, &s.end, s.by_ticket, 1, tid, n_threads);
+    return s;
+}
+
+bool tr_share_next(struct tr_share *share, size_t *unit)
+{
+    if (share->next < share->end) {
+        *unit = share->next++;
+        return true;
+    }
+    if (share->by_ticket == share->count) return false;
+    *unit = share->by_ticket + tr_pool_ticket(share->pool, share->count - share->by_ticket);
+    return *unit < share->count;
+}

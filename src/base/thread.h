@@ -31,6 +31,22 @@ void tr_pool_barrier(trueno_pool *pool);
  * not allowed. */
 size_t tr_pool_ticket(trueno_pool *pool, size_t count);
 
+/* Units of work of one stage, shared by all threads of a run: seven eighths of them in contiguous
+ * parts, as memory likes best; the rest by ticket, for who comes first, so that a thread that was
+ * held up does not hold up the others. One stage between two barriers.
+ *
+ *     struct tr_share share = tr_share_of(pool, n_units, tid, n_threads);
+ *     for (size_t u; tr_share_next(&share, &u);) ...
+ *
+ * `pool` NULL: all in contiguous parts. */
+struct tr_share {
+    trueno_pool *pool;
+    size_t next, end;        /* own part */
+    size_t by_ticket, count; /* [by_ticket, count) */
+};
+struct tr_share tr_share_of(trueno_pool *pool, size_t count, uint32_t tid, uint32_t n_threads);
+bool tr_share_next(struct tr_share *share, size_t *unit);
+
 /* The contiguous part of [0, n) that thread tid of n_threads owns, in multiples of `grain` (the
  * last part may be shorter). Parts differ by at most one grain. */
 void tr_split(size_t *begin, size_t *end, size_t n, size_t grain, uint32_t tid, uint32_t n_threads);

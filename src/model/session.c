@@ -65,22 +65,49 @@ static void *carve(struct carver *c, uint64_t n, uint64_t rows, uint64_t elem_by
     return c->base != NULL && c->ok ? c->base + at : NULL;
 }
 
-/* Over all matrices: most bytes of packed activations per token, by kind, and most scratch. */
-static void max_act_bytes(size_t most[TR_ACT_COUNT], uint64_t *scratch, const trueno_model *m)
+/* The most that any matrix of the model needs. */
+struct needs {
+    uint64_t act_bytes[TR_ACT_COUNT]; /* of a packed column, by kind; 0: nothing reads it */
+    uint64_t ff_act_bytes;            /* of a packed column of the down projections */
+    uint64_t scratch_bytes;           /* of a thread */
+};
+
+static void need(uint64_t *most, uint64_t bytes)
 {
-    memset(most, 0, TR_ACT_COUNT * sizeof most[0]);
+    if (bytes > *most) *most = bytes;
+}
+
+static struct needs needs_of(const trueno_model *m)
+{
+    struct needs n = {.scratch_bytes = sizeof(float) * m->hp.n_embd}; /* a row of the widest type */
     for (uint32_t l = 0; l < m->hp.n_layer; l++) {
         const struct tr_layer *y = &m->layers[l];
         const struct tr_matrix *const all[] = {&y->q,    &y->k,  &y->v,    &y->o,
                                                &y->gate, &y->up, &y->down, &m->output};
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
             enum tr_act act = all[i]->pack->act;
-            size_t bytes = tr_act_col_bytes(act, all[i]->cols);
-            if (bytes > most[act]) most[act] = bytes;
-            if (*scratch < tr_matmul_scratch_bytes(all[i]))
-                *scratch = tr_matmul_scratch_bytes(all[i]);
+            need(&n.act_bytes[act], tr_act_col_bytes(act, all[i]->cols));
+            need(&n.scratch_bytes, tr_matmul_scratch_bytes(all[i]));
         }
+        need(&n.ff_act_bytes, tr_act_col_bytes(y->down.pack->act, y->down.cols));
     }
+    return n;
+}
+
+static void carve_worker(struct tr_worker *w, struct carver *c, const struct tr_hparams *hp,
+                         const struct needs *n, uint64_t columns)
+{
+    uint64_t f = sizeof(float), d = hp->head_dim;
+    w->x = carve(c, hp->n_embd, columns, f);
+    w->h = carve(c, hp->n_embd, columns, f);
+    w->row = carve(c, hp->n_embd, 1, f);
+    w->att = carve(c, hp->max_head * d, 1, f);
+    w->attn = carve(c, 2 * TR_ATTN_QUERIES, d, f);
+    w->gate = carve(c, TR_FF_ROWS, TR_FF_TILES * columns, f);
+    w->up = carve(c, TR_FF_ROWS, TR_FF_TILES * columns, f);
+    w->tile = carve(c, TR_FF_ROWS, columns, f); /* floats are the largest kind */
+    for (size_t i = 0; i < TR_ACT_COUNT; i++) w->acts[i] = carve(c, n->act_bytes[i], columns, 1);
+    w->scratch = carve(c, n->scratch_bytes, 1, 1);
 }
 
 static uint64_t kv_elements(const trueno_model *m, uint32_t ctx_pad)
@@ -95,12 +122,12 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
 {
     const struct tr_hparams *hp = &m->hp;
     struct carver c = {base, 0, true};
+    const struct needs n = needs_of(m);
     uint64_t t = shape->n_batch, f = sizeof(float), d = hp->head_dim, pairs = hp->n_rot / 2;
-    uint64_t scratch = 2 * TR_ATTN_QUERIES * d * f;
-    size_t act_bytes[TR_ACT_COUNT];
+    uint64_t columns = at_most(TR_NT_MAX, shape->n_batch);
+    uint64_t chunks = shape->n_ctx / TR_ATTN_CHUNK + 1;
 
     memset(b, 0, sizeof *b);
-    max_act_bytes(act_bytes, &scratch, m);
     b->kv = carve(&c, kv_elements(m, shape->ctx_pad), 1, trueno_row_bytes(shape->kv_type, 1));
     b->kv_bytes = (size_t)c.used;
     b->x = carve(&c, hp->n_embd, t, f);
@@ -110,19 +137,22 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
     b->k = carve(&c, hp->max_head_kv * d, t, f);
     b->v = carve(&c, hp->max_head_kv * d, t, f);
     b->att = carve(&c, hp->max_head * d, t, f);
-    b->gate = carve(&c, hp->max_ff, t, f);
-    b->up = carve(&c, hp->max_ff, t, f);
-    for (size_t i = 0; i < TR_ACT_COUNT; i++)
-        if (act_bytes[i] > 0) b->acts[i] = carve(&c, act_bytes[i], t, 1);
+    b->parts = carve(&c, hp->max_head * (d + 2), chunks, f);
+    b->ff = carve(&c, hp->max_ff, columns, f);
+    for (size_t i = 0; i < TR_ACT_COUNT; i++) b->acts[i] = carve(&c, n.act_bytes[i], t, 1);
+    b->ff_acts = carve(&c, n.ff_act_bytes, t, 1);
     for (size_t r = 0; r < 2; r++) {
         b->cos[r] = carve(&c, pairs, t, f);
         b->sin[r] = carve(&c, pairs, t, f);
         b->freq[r] = carve(&c, pairs, 1, sizeof(double));
     }
     b->logits = carve(&c, hp->n_vocab, shape->n_logits, f);
-    if (scratch < f * hp->n_embd) scratch = f * hp->n_embd; /* a row of the widest type */
-    b->scratch_bytes = (size_t)((scratch + 127) / 64 * 64);
-    b->scratch = carve(&c, b->scratch_bytes, shape->n_threads, 1);
+    b->workers = carve(&c, shape->n_threads, 1, sizeof *b->workers);
+    for (uint32_t i = 0; i < shape->n_threads; i++) {
+        struct tr_worker plan;
+        carve_worker(b->workers != NULL ? &b->workers[i] : &plan, &c, hp, &n, columns);
+        (void)carve(&c, 1, 1, 64); /* no line of two threads next to one another */
+    }
     b->total_bytes = (size_t)c.used;
     return c.ok;
 }

@@ -13,6 +13,24 @@ struct tr_session_shape {
     trueno_dtype kv_type; /* F16 or F32 */
 };
 
+/* A unit of the feed-forward stage: rows of gate and up, and tiles of columns; of a batch that is
+ * one tile (pass.h), rows. A block of K-quants is 256 rows. */
+#define TR_FF_ROWS       256
+#define TR_FF_TILES      8
+#define TR_FF_ROWS_ALONE 64
+
+/* Memory of one thread. N: columns of a tile, 8. */
+struct tr_worker {
+    float *x, *h;                /* [N][n_embd], where each thread has its own */
+    float *row;                  /* [n_embd] */
+    float *att;                  /* [max_head * head_dim] of a single token */
+    float *attn;                 /* attention: 2 x [TR_ATTN_QUERIES][head_dim] */
+    float *gate, *up;            /* [TR_FF_TILES * N][TR_FF_ROWS] */
+    uint8_t *tile;               /* TR_FF_ROWS rows of N columns, packed */
+    uint8_t *acts[TR_ACT_COUNT]; /* N packed columns, by kind */
+    uint8_t *scratch;            /* of products and of embedding rows */
+};
+
 /* Everything the forward pass reads and writes; T = tokens of the batch, all rows 64-byte aligned
  * only at their first element. */
 struct tr_buffers {
@@ -22,15 +40,16 @@ struct tr_buffers {
     float *q;                    /* [T][max_head * head_dim] */
     float *k, *v;                /* [T][max_head_kv * head_dim] */
     float *att;                  /* [T][max_head * head_dim] */
-    float *gate;                 /* [T][max_ff] */
-    float *up;                   /* [T][max_ff] */
+    float *parts;                /* [chunks][max_head][2 + head_dim] attention of a single token */
+    float *ff;                   /* [N][max_ff] input of the down projection, of one tile */
     uint8_t *acts[TR_ACT_COUNT]; /* packed activations, by kind; NULL where no matrix reads it */
+    uint8_t *ff_acts;            /* those of the down projection */
     float *cos[2], *sin[2];      /* [T][n_rot / 2]; [1]: local layers */
     double *freq[2];             /* [n_rot / 2] */
     float *logits;               /* [n_logits][n_vocab] */
-    uint8_t *scratch;            /* [n_threads] x scratch_bytes */
+    struct tr_worker *workers;   /* [n_threads] */
     uint8_t *kv;                 /* KV cache: per layer K of all heads, then V of all heads */
-    size_t scratch_bytes, kv_bytes, total_bytes;
+    size_t kv_bytes, total_bytes;
 };
 
 struct trueno_session {

@@ -27,6 +27,8 @@
 
 #include "kernel.h"
 
+#include <string.h>
+
 /* Bytes of one column; k a multiple of 256 for A8_256, of 32 for A8_32. */
 static inline size_t tr_act_col_bytes(enum tr_act act, size_t k)
 {
@@ -81,6 +83,26 @@ static inline size_t tr_n_tiles(size_t m)
 static inline size_t tr_tile(size_t t, size_t m, size_t n_tiles)
 {
     return t * (m / n_tiles) + (t < m % n_tiles ? t : m % n_tiles);
+}
+
+/* Moves `part`, a packed tile of nt columns of k elements, to element k0 of `tile`, which has
+ * k_tile elements; k and k0 are multiples of the group. */
+static inline void tr_act_put(enum tr_act act, void *tile, size_t k_tile, size_t k0,
+                              const void *part, size_t k, size_t nt)
+{
+    static const struct {
+        size_t n, per_word[4]; /* sections, and elements that a word of each stands for */
+    } sections[TR_ACT_COUNT] = {[TR_ACT_F32] = {1, {1}},
+                                [TR_ACT_A8_256] = {4, {4, 256, 64, 16}},
+                                [TR_ACT_A8_32] = {4, {4, 32, 32, 32}}};
+    uint32_t *to = (uint32_t *)tile;
+    const uint32_t *from = (const uint32_t *)part;
+    for (size_t i = 0; i < sections[act].n; i++) {
+        size_t per = sections[act].per_word[i];
+        memcpy(to + k0 / per * nt, from, k / per * nt * sizeof *to);
+        to += k_tile / per * nt;
+        from += k / per * nt;
+    }
 }
 
 #endif

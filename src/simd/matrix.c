@@ -117,8 +117,43 @@ void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, s
     }
 }
 
-/* Row groups [g0, g1), packed at `data`, with one tile of nt columns. y is the first column of the
- * tile. */
+/* ----------------------------------------------------------------------- cuts */
+
+/* Weights of a block when there is one tile of columns, and each is used once: small enough to
+ * balance threads, large enough for the memory's prefetchers. */
+#define SMALL_BLOCK_BYTES ((size_t)64 << 10)
+
+struct tr_cut tr_cut_of(size_t rows, size_t groups, size_t m, size_t tiles)
+{
+    struct tr_cut c = {.groups = groups, .n_groups = n_groups_of(rows), .n_tiles = tr_n_tiles(m)};
+    size_t n_col_blocks = (c.n_tiles + tiles - 1) / tiles;
+    c.tiles = (c.n_tiles + n_col_blocks - 1) / n_col_blocks;
+    c.n_col_blocks = (c.n_tiles + c.tiles - 1) / c.tiles;
+    c.n_units = (c.n_groups + groups - 1) / groups * c.n_col_blocks;
+    return c;
+}
+
+struct tr_cut tr_matmul_cut(const struct tr_matrix *w, size_t m, size_t ldy)
+{
+    size_t groups = groups_per_block(w);
+    if (tr_matrix_kernel(w, m, ldy)->fits) return tr_cut_of(w->rows, 16, m, tr_n_tiles(m));
+    if (tr_n_tiles(m) == 1 && groups * w->group_bytes > SMALL_BLOCK_BYTES)
+        groups = SMALL_BLOCK_BYTES / (w->group_bytes + 1) / 2 * 2 + 2;
+    return tr_cut_of(w->rows, groups, m, TR_BLOCK_TILES);
+}
+
+struct tr_block tr_cut_block(const struct tr_cut *cut, size_t unit, size_t m)
+{
+    size_t g = unit / cut->n_col_blocks * cut->groups, t = unit % cut->n_col_blocks * cut->tiles;
+    struct tr_block b = {.g0 = g, .g1 = g + cut->groups, .t0 = t, .t1 = t + cut->tiles, .m = m};
+    if (b.g1 > cut->n_groups) b.g1 = cut->n_groups;
+    if (b.t1 > cut->n_tiles) b.t1 = cut->n_tiles;
+    return b;
+}
+
+/* ------------------------------------------------------------------- products */
+
+/* Row groups [g0, g1), packed at `data`, with one tile of nt columns. y: first row and column. */
 static void multiply_tile(const struct tr_matrix *w, const uint8_t *data, float *y, size_t ldy,
                           const void *tile, uint32_t nt, size_t g0, size_t g1)
 {
@@ -126,14 +161,14 @@ static void multiply_tile(const struct tr_matrix *w, const uint8_t *data, float 
 
     if (g0 < full) {
         size_t n = (g1 < full ? g1 : full) - g0;
-        w->gemm->fn.gemm(y + TR_ROWS * g0, ldy, data, n, tile, w->cols, nt);
+        w->gemm->fn.gemm(y, ldy, data, n, tile, w->cols, nt);
     }
     if (g1 > full) { /* the last group has fewer rows than a kernel writes */
         float edge[TR_NT_MAX * TR_ROWS];
         data += (full - g0) * w->group_bytes;
         w->gemm->fn.gemm(edge, TR_ROWS, data, 1, tile, w->cols, nt);
         for (size_t c = 0; c < nt; c++) {
-            float *column = y + c * ldy + TR_ROWS * full;
+            float *column = y + c * ldy + TR_ROWS * (full - g0);
             memcpy(column, edge + TR_ROWS * c, (w->rows - TR_ROWS * full) * sizeof *column);
         }
     }
@@ -149,40 +184,50 @@ static const uint8_t *packed_block(const struct tr_matrix *w, void *scratch, siz
 
 /* All columns in one call. */
 static void multiply_wide(const struct tr_matrix *w, const struct tr_kernel *kernel, float *y,
-                          size_t ldy, const void *acts, size_t m, void *scratch, size_t g0,
-                          size_t g1)
+                          size_t ldy, const void *acts, const struct tr_block *b, void *scratch)
 {
-    size_t r0 = TR_ROWS * g0, r1 = TR_ROWS * g1 < w->rows ? TR_ROWS * g1 : w->rows;
-    struct tr_gemm_wide a = {.out = y + r0,
+    size_t r0 = TR_ROWS * b->g0, r1 = TR_ROWS * b->g1 < w->rows ? TR_ROWS * b->g1 : w->rows;
+    struct tr_gemm_wide a = {.out = y,
                              .ldo = ldy,
-                             .w = w->data + g0 * w->group_bytes,
+                             .w = w->data + b->g0 * w->group_bytes,
                              .n_rows = r1 - r0,
                              .acts = acts,
                              .k = w->cols,
-                             .n_cols = m,
+                             .n_cols = b->m,
                              .scratch = scratch};
     if (r0 < r1) kernel->fn.gemm_wide(&a);
 }
 
-void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
-                    void *scratch, uint32_t tid, uint32_t n_threads)
+void tr_matmul_block(const struct tr_matrix *w, float *y, size_t ldy, const void *acts,
+                     const struct tr_block *b, void *scratch)
 {
-    const struct tr_kernel *kernel = tr_matrix_kernel(w, m, ldy);
+    const struct tr_kernel *kernel = tr_matrix_kernel(w, b->m, ldy);
     size_t col_bytes = tr_act_col_bytes(w->gemm->act, w->cols);
-    size_t n_tiles = tr_n_tiles(m), block = groups_per_block(w), begin, end;
+    size_t n = groups_per_block(w), first = tr_block_col(b, b->t0);
 
-    tr_split(&begin, &end, n_groups_of(w->rows), 1, tid, n_threads);
-    if (kernel->fits) {
-        multiply_wide(w, kernel, y, ldy, acts, m, scratch, begin, end);
+    if (kernel->fits && b->t0 == 0 && b->t1 == tr_n_tiles(b->m)) {
+        multiply_wide(w, kernel, y, ldy, acts, b, scratch);
         return;
     }
-    for (size_t g = begin; g < end; g += block) {
-        size_t g1 = end - g < block ? end : g + block;
+    for (size_t g = b->g0; g < b->g1; g += n) {
+        size_t g1 = b->g1 - g < n ? b->g1 : g + n;
         const uint8_t *data = packed_block(w, scratch, g, g1);
-        for (size_t t = 0; t < n_tiles; t++) {
-            size_t c0 = tr_tile(t, m, n_tiles), c1 = tr_tile(t + 1, m, n_tiles);
-            multiply_tile(w, data, y + c0 * ldy, ldy, (const uint8_t *)acts + c0 * col_bytes,
-                          (uint32_t)(c1 - c0), g, g1);
+        for (size_t t = b->t0; t < b->t1; t++) {
+            size_t c0 = tr_block_col(b, t), c1 = tr_block_col(b, t + 1);
+            multiply_tile(w, data, y + (c0 - first) * ldy + (g - b->g0) * TR_ROWS, ldy,
+                          (const uint8_t *)acts + c0 * col_bytes, (uint32_t)(c1 - c0), g, g1);
         }
+    }
+}
+
+void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
+                    void *scratch, trueno_pool *pool, uint32_t tid, uint32_t n_threads)
+{
+    struct tr_cut cut = tr_matmul_cut(w, m, ldy);
+    struct tr_share share = tr_share_of(pool, cut.n_units, tid, n_threads);
+    for (size_t u; tr_share_next(&share, &u);) {
+        struct tr_block b = tr_cut_block(&cut, u, m);
+        tr_matmul_block(w, y + tr_block_col(&b, b.t0) * ldy + TR_ROWS * b.g0, ldy, acts, &b,
+                        scratch);
     }
 }

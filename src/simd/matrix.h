@@ -49,10 +49,45 @@ void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, s
 /* Bytes of scratch that tr_matmul_part needs for each thread, a multiple of 64. */
 size_t tr_matmul_scratch_bytes(const struct tr_matrix *w);
 
-/* y[c * ldy + r] = w[r] . column c, for this thread's share of the row groups and all m columns.
- * acts: written by tr_act_pack_part with the same m. scratch: of this thread, 64-byte aligned.
- * Writes `rows` floats per column, no more. */
+/* A product cut into blocks of row groups x tiles of columns: units of work that can be done in any
+ * order by anyone. Unit u is the block u / n_col_blocks, u % n_col_blocks: so neighbours share
+ * weights. */
+struct tr_cut {
+    size_t groups, n_groups; /* row groups of a block, of all */
+    size_t tiles, n_tiles;   /* tiles of a block, of all */
+    size_t n_col_blocks, n_units;
+};
+
+/* Tiles of a block: 128 columns, whose activations stay in the L2 cache beside the weights. */
+#define TR_BLOCK_TILES 16
+
+/* Blocks of `groups` row groups of a matrix of `rows` rows x `tiles` tiles of m columns. */
+struct tr_cut tr_cut_of(size_t rows, size_t groups, size_t m, size_t tiles);
+
+/* The cut that suits a product with m columns, ldy floats apart. */
+struct tr_cut tr_matmul_cut(const struct tr_matrix *w, size_t m, size_t ldy);
+
+/* A block: row groups [g0, g1), tiles [t0, t1) of the m columns. */
+struct tr_block {
+    size_t g0, g1, t0, t1, m;
+};
+struct tr_block tr_cut_block(const struct tr_cut *cut, size_t unit, size_t m);
+
+/* First column of tile t of the block's product. */
+static inline size_t tr_block_col(const struct tr_block *b, size_t t)
+{
+    return tr_tile(t, b->m, tr_n_tiles(b->m));
+}
+
+/* y[(c - c0) * ldy + r - 16 * b->g0] = w[r] . column c for rows r and columns c of the block, whose
+ * first column is c0. acts: all m columns, written by tr_act_pack_part. scratch: of this thread,
+ * 64-byte aligned. Writes no rows past the matrix' last. */
+void tr_matmul_block(const struct tr_matrix *w, float *y, size_t ldy, const void *acts,
+                     const struct tr_block *b, void *scratch);
+
+/* y[c * ldy + r] = w[r] . column c, for this thread's share of the units (tr_share_of) of a product
+ * with m columns. */
 void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
-                    void *scratch, uint32_t tid, uint32_t n_threads);
+                    void *scratch, trueno_pool *pool, uint32_t tid, uint32_t n_threads);
 
 #endif

@@ -117,7 +117,7 @@ static void matmul_part(void *arg, uint32_t tid, uint32_t n_threads)
                      n_threads);
     tr_pool_barrier(job->pool);
     tr_matmul_part(job->m, job->y, job->ldy, job->acts, job->n_cols,
-                   job->scratch + tid * tr_matmul_scratch_bytes(job->m), tid, n_threads);
+                   job->scratch + tid * tr_matmul_scratch_bytes(job->m), job->pool, tid, n_threads);
 }
 
 trueno_status trueno_matmul(const trueno_matrix *w, float *y, size_t ldy, const float *x,

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* The attention stage: which queries meet which chunks of the cache, and how chunks are merged.
+ *
+ * A chunk is 256 positions, aligned to absolute positions; chunks are merged in ascending order
+ * (online softmax: Milakov & Gimelshein 2018). So neither the split of a prompt nor the number of
+ * threads changes a bit. For a single token the chunks of one head are shared among threads, and
+ * merged once all are there; in a prompt one thread takes a head and a few tokens through all. */
+#include "model/pass.h"
+
+#include "simd/math.h"
+
+#include <string.h>
+
+/* Running softmax of one query: merges the next chunk's (max, sum, out) in. The sums are rescaled
+ * only when the maximum grows. */
+static void merge_chunk(float *max, float *sum, float *acc, float c_max, float c_sum,
+                        const float *c_out, size_t d)
+{
+    if (*sum == 0) {
+        *max = c_max;
+        *sum = c_sum;
+        memcpy(acc, c_out, d * sizeof *acc);
+    } else if (c_max > *max) {
+        float r = tr_expf(*max - c_max);
+        *max = c_max;
+        *sum = *sum * r + c_sum;
+        for (size_t i = 0; i < d; i++) acc[i] = acc[i] * r + c_out[i];
+    } else {
+        float r = tr_expf(c_max - *max);
+        *sum = *sum + c_sum * r;
+        for (size_t i = 0; i < d; i++) acc[i] = acc[i] + c_out[i] * r;
+    }
+}
+
+/* Visible positions [lo, hi) of token t. */
+static void visible(const struct tr_pass *p, uint32_t l, size_t t, uint32_t *lo, uint32_t *hi)
+{
+    uint32_t at = p->pos + (uint32_t)t, window = p->m->hp.layers[l].local ? p->m->hp.window : 0;
+    *hi = at + 1;
+    *lo = window > 0 && at + 1 > window ? at + 1 - window : 0;
+}
+
+static struct tr_attn_args args_of(const struct tr_pass *p, uint32_t l, size_t kv_head)
+{
+    const trueno_session *s = p->s;
+    struct tr_attn_args a = {.k_cache = s->k_cache[l] + kv_head * s->kv_head_bytes,
+                             .v_cache = s->v_cache[l] + kv_head * s->kv_head_bytes,
+                             .head_dim = p->m->hp.head_dim,
+                             .scale = p->m->hp.attn_scale,
+                             .cap = p->m->hp.attn_cap};
+    return a;
+}
+
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ------------------------------------------------------------------ a prompt */
+
+/* Tokens [t0, t1), at most TR_ATTN_QUERIES, of one head: all their chunks. */
+static void attend_head(const struct tr_thread *t, uint32_t l, size_t head, size_t t0, size_t t1)
+{
+    const struct tr_pass *p = t->p;
+    const struct tr_layer_hparams *lh = &p->m->hp.layers[l];
+    size_t d = p->m->hp.head_dim;
+    struct tr_attn_args a = args_of(p, l, head / (lh->n_head / lh->n_head_kv));
+    uint32_t lo[TR_ATTN_QUERIES] = {0}, hi[TR_ATTN_QUERIES] = {0};
+    float max[TR_ATTN_QUERIES], sum[TR_ATTN_QUERIES];
+    float *part = t->w.attn, *acc = part + TR_ATTN_QUERIES * d;
+
+    for (size_t i = t0; i < t1; i++) {
+        visible(p, l, i, &lo[a.n_q], &hi[a.n_q]);
+        a.q[a.n_q] = p->b->q + (i * lh->n_head + head) * d;
+        a.out[a.n_q] = part + a.n_q * d;
+        max[a.n_q] = sum[a.n_q] = 0;
+        a.n_q++;
+    }
+    /* lo and hi ascend with the tokens */
+    for (uint32_t c0 = lo[0] / TR_ATTN_CHUNK * TR_ATTN_CHUNK; c0 < hi[a.n_q - 1];
+         c0 += TR_ATTN_CHUNK) {
+        for (uint32_t i = 0; i < a.n_q; i++) {
+            a.lo[i] = max_u32(lo[i], c0);
+            a.hi[i] = min_u32(hi[i], c0 + TR_ATTN_CHUNK);
+        }
+        p->s->attention(&a);
+        for (uint32_t i = 0; i < a.n_q; i++)
+            if (a.lo[i] < a.hi[i])
+                merge_chunk(&max[i], &sum[i], acc + i * d, a.max[i], a.sum[i], a.out[i], d);
+    }
+    for (uint32_t i = 0; i < a.n_q; i++) {
+        float *out = p->b->att + ((t0 + i) * lh->n_head + head) * d, inv = 1.0F / sum[i];
+        for (size_t j = 0; j < d; j++) out[j] = acc[i * d + j] * inv;
+    }
+}
+
+/* Units differ in cost, as later tokens see more: dearest first. */
+static void attend_prompt(const struct tr_thread *t, uint32_t l)
+{
+    const struct tr_pass *p = t->p;
+    size_t n_tiles = (p->n + TR_ATTN_QUERIES - 1) / TR_ATTN_QUERIES;
+    size_t units = n_tiles * p->m->hp.layers[l].n_head, u;
+    while ((u = tr_pool_ticket(p->s->pool, units)) < units) {
+        size_t tile = n_tiles - 1 - u % n_tiles;
+        attend_head(t, l, u / n_tiles, tr_tile(tile, p->n, n_tiles),
+                    tr_tile(tile + 1, p->n, n_tiles));
+    }
+}
+
+/* --------------------------------------------------------------- a single token */
+
+/* Chunks [first, end) that the token sees. */
+static void chunks_of(const struct tr_pass *p, uint32_t l, uint32_t *first, uint32_t *end)
+{
+    uint32_t lo, hi;
+    visible(p, l, 0, &lo, &hi);
+    *first = lo / TR_ATTN_CHUNK;
+    *end = (hi - 1) / TR_ATTN_CHUNK + 1;
+}
+
+/* Where (max, sum, out[D]) of a head and the i-th visible chunk are. */
+static float *part_of(const struct tr_pass *p, uint32_t l, size_t i, size_t head)
+{
+    return p->b->parts + (i * p->m->hp.layers[l].n_head + head) * (p->m->hp.head_dim + 2);
+}
+
+/* Heads [h0, h1) of one KV head, one chunk: the i-th visible. */
+static void attend_chunk(const struct tr_pass *p, uint32_t l, size_t i, size_t h0, size_t h1)
+{
+    const struct tr_layer_hparams *lh = &p->m->hp.layers[l];
+    size_t d = p->m->hp.head_dim;
+    struct tr_attn_args a = args_of(p, l, h0 / (lh->n_head / lh->n_head_kv));
+    uint32_t lo, hi, first, end, c0;
+
+    visible(p, l, 0, &lo, &hi);
+    chunks_of(p, l, &first, &end);
+    c0 = (first + (uint32_t)i) * TR_ATTN_CHUNK;
+    for (size_t h = h0; h < h1; h++, a.n_q++) {
+        a.q[a.n_q] = p->b->q + h * d;
+        a.out[a.n_q] = part_of(p, l, i, h) + 2;
+        a.lo[a.n_q] = max_u32(lo, c0);
+        a.hi[a.n_q] = min_u32(hi, c0 + TR_ATTN_CHUNK);
+    }
+    p->s->attention(&a);
+    for (size_t h = h0; h < h1; h++) {
+        float *part = part_of(p, l, i, h);
+        part[0] = a.max[h - h0];
+        part[1] = a.sum[h - h0];
+    }
+}
+
+/* A unit is one chunk and the heads of one KV head, or some of them if threads would be idle. */
+static void attend_token(const struct tr_thread *t, uint32_t l)
+{
+    const struct tr_pass *p = t->p;
+    const struct tr_layer_hparams *lh = &p->m->hp.layers[l];
+    size_t group = lh->n_head / lh->n_head_kv, n_chunks, n_parts, units, u;
+    size_t least = (group + TR_ATTN_QUERIES - 1) / TR_ATTN_QUERIES;
+    uint32_t first, end;
+
+    chunks_of(p, l, &first, &end);
+    n_chunks = end - first;
+    n_parts = (t->n_threads + lh->n_head_kv * n_chunks - 1) / (lh->n_head_kv * n_chunks);
+    n_parts = n_parts > group ? group : n_parts < least ? least : n_parts;
+    units = lh->n_head_kv * n_chunks * n_parts;
+    while ((u = tr_pool_ticket(p->s->pool, units)) < units) {
+        size_t part = u % n_parts, chunk = u / n_parts % n_chunks;
+        size_t head = u / n_parts / n_chunks * group;
+        attend_chunk(p, l, chunk, head + tr_tile(part, group, n_parts),
+                     head + tr_tile(part + 1, group, n_parts));
+    }
+}
+
+void tr_attend_merge(const struct tr_thread *t, uint32_t l)
+{
+    const struct tr_pass *p = t->p;
+    size_t d = p->m->hp.head_dim;
+    uint32_t first, end;
+
+    chunks_of(p, l, &first, &end);
+    for (size_t h = 0; h < p->m->hp.layers[l].n_head; h++) {
+        float *out = t->w.att + h * d, max = 0, sum = 0;
+        for (size_t i = 0; i < end - first; i++) {
+            const float *part = part_of(p, l, i, h);
+            merge_chunk(&max, &sum, out, part[0], part[1], part + 2, d);
+        }
+        float inv = 1.0F / sum;
+        for (size_t j = 0; j < d; j++) out[j] *= inv;
+    }
+}
+
+void tr_attend(const struct tr_thread *t, uint32_t l)
+{
+    if (t->p->n == 1)
+        attend_token(t, l);
+    else
+        attend_prompt(t, l);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* One forward pass as its threads see it.
+ *
+ * A batch that makes one tile of columns (up to 8 tokens; decoding is one) is short work: every
+ * thread keeps the residual stream, the norms and the packed activations for itself, the same bits
+ * in each, and threads meet only where they need each other's outputs: five barriers a layer.
+ * Larger batches share these too, split by tokens, which takes three more. */
+#ifndef TR_PASS_H
+#define TR_PASS_H
+
+#include "model/session.h"
+
+#include <stdatomic.h>
+
+struct tr_pass {
+    trueno_session *s;
+    const trueno_model *m;
+    const struct tr_buffers *b;
+    const trueno_token *tokens;
+    uint32_t n, pos, n_out, logits_row;
+    bool alone;       /* one tile: each thread computes what all need for itself */
+    atomic_bool stop; /* cancelled: set by thread 0 before a barrier, read by all after it */
+};
+
+/* A thread of the pass. x, h, acts: its own, or those that all share. */
+struct tr_thread {
+    struct tr_pass *p;
+    uint32_t tid, n_threads;
+    struct tr_worker w; /* memory of this thread */
+    float *x, *h;
+    uint8_t *const *acts;
+};
+
+/* Attention of layer l over the cache, for all tokens of the batch: att [T][H][D]. With one token
+ * its result is in parts until tr_attend_merge. By tickets. */
+void tr_attend(const struct tr_thread *t, uint32_t l);
+
+/* One token: att [H][D] of this thread from the parts of all chunks, in ascending order. */
+void tr_attend_merge(const struct tr_thread *t, uint32_t l);
+
+#endif
