@@ -143,6 +143,7 @@ static void test_numerics(void **state)
 int main(void)
 {
     unsetenv("TRUENO_KERNEL");
+    setenv("OPENBLAS_NUM_THREADS", "1", 1); /* else its kernels cannot run */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_can_be_forced),
         cmocka_unit_test(test_names_do_not_disturb_others),
