@@ -28,8 +28,16 @@ function(tr_isa_flags)
       set(flags "-mavx2 -mfma -mf16c -mavxvnni")
     elseif(file MATCHES "_avx512\\.c$")
       set(flags "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni")
-    else()
+    elseif(file MATCHES "_dotprod\\.c$")
+      set(flags "-march=armv8.2-a+dotprod")
+    elseif(file MATCHES "_i8mm\\.c$")
+      set(flags "-march=armv8.2-a+dotprod+i8mm")
+    else() # _neon.c: NEON is the baseline of its architecture
       continue()
+    endif()
+    if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND file MATCHES "_(dotprod|i8mm)\\.c$")
+      # GCC orders the unrolled tiles before it gives out registers: a fifth more code, all of it spills.
+      string(APPEND flags " -fno-schedule-insns")
     endif()
     if(TRUENO_SANITIZE MATCHES "undefined")
       # Checks of every vector load: AddressSanitizer sees the same, and a file takes 35 s with them.

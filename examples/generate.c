@@ -15,7 +15,7 @@
 struct settings {
     const char *model, *prompt, *prompt_file, *system, *template, *json;
     uint32_t n_predict, n_threads, n_ctx, n_batch;
-    bool chat, ignore_eos, no_echo, special;
+    bool chat, ignore_eos, no_echo, special, mapped;
     trueno_sampler_options sampling;
 };
 
@@ -64,6 +64,7 @@ static int load(struct run *r, const struct settings *s)
     if (!st) {
         trueno_model_options opt = TRUENO_MODEL_OPTIONS_INIT;
         opt.n_threads = s->n_threads;
+        opt.weights = s->mapped ? TRUENO_WEIGHTS_MAPPED : TRUENO_WEIGHTS_PACKED;
         st = trueno_model_load(&r->model, r->file, &opt, &err);
     }
     if (st) return cli_failed(s->model, st, err.message);
@@ -334,6 +335,8 @@ int main(int argc, char **argv)
         {"-t", "--threads", CLI_UINT, &s.n_threads, "N", "[all CPUs]"},
         {"-c", "--ctx", CLI_UINT, &s.n_ctx, "N", "tokens of context [what prompt and -n need]"},
         {"-b", "--batch", CLI_UINT, &s.n_batch, "N", "prompt tokens evaluated together [512]"},
+        {"--mapped", NULL, CLI_FLAG, &s.mapped, NULL,
+         "leave the weights in the file: less memory, slower"},
         {"--special", NULL, CLI_FLAG, &s.special, NULL,
          "control tokens in the prompt's text count"},
         {"--ignore-eos", NULL, CLI_FLAG, &s.ignore_eos, NULL, "go on after the end of the text"},

@@ -16,15 +16,25 @@ struct settings {
     bool list;
 };
 
-/* Every kernel of this build; a star marks those that this CPU can run. */
+/* Every kernel of this build; a star marks those that this CPU can run. Tile: weight rows by
+ * columns of one pass (*: any number); ahead: bytes that weights are fetched before their use. */
 static void print_registry(const trueno_ctx *ctx)
 {
     uint32_t have = trueno_ctx_cpu_features(ctx);
-    printf("%zu kernels; CPU level %s\n", trueno_registry_count(), trueno_ctx_cpu_level(ctx));
+    printf("%zu kernels, version %016llx; CPU level %s\n", trueno_registry_count(),
+           (unsigned long long)trueno_registry_at(0)->version, trueno_ctx_cpu_level(ctx));
+    printf("  %-10s %-4s %-26s %-9s %-17s %7s %6s needs\n", "op", "type", "name", "numerics",
+           "family", "tile", "ahead");
     for (size_t i = 0; i < trueno_registry_count(); i++) {
         const trueno_kernel_info *k = trueno_registry_at(i);
-        printf("%c %-10s %-6s %-36s", (k->cpu_features & ~have) ? ' ' : '*', k->op, k->type,
-               k->name);
+        char tile[32] = "", ahead[16] = "";
+        if (k->tile_rows && k->tile_cols)
+            snprintf(tile, sizeof(tile), "%ux%u", k->tile_rows, k->tile_cols);
+        else if (k->tile_rows)
+            snprintf(tile, sizeof(tile), "%ux*", k->tile_rows);
+        if (k->prefetch_bytes) snprintf(ahead, sizeof(ahead), "%u", k->prefetch_bytes);
+        printf("%c %-10s %-4s %-26s %-9s %-17s %7s %6s", (k->cpu_features & ~have) ? ' ' : '*',
+               k->op, k->type, k->name, k->numerics, k->family, tile, ahead);
         for (uint32_t bit = 0; bit < 32; bit++)
             if (k->cpu_features & 1U << bit) printf(" %s", trueno_cpu_feature_name(1U << bit));
         putchar('\n');

@@ -8,6 +8,9 @@
 
 #include "gemm_zmm.h"
 
+/* Weights are fetched so far ahead, in each of the row groups of a pass. */
+#define AHEAD_FLOAT (AHEAD / 4)
+
 /* Row groups at once: chains enough for two units of latency four, where registers allow. */
 ALWAYS_INLINE int float_groups(int nt)
 {
@@ -53,7 +56,7 @@ ALWAYS_INLINE void add_pair(__m512 y[4][TR_NT_MAX], const uint8_t *w, size_t gro
     for (int g = 0; g < n_groups; g++) {
         const uint8_t *group = w + (size_t)g * group_bytes;
         const size_t bytes = t == TRUENO_TYPE_F32 ? 64 : 32; /* of one element of 16 rows */
-        prefetch(group + bytes * i + AHEAD / 4, 2 * bytes);
+        prefetch(group + bytes * i + AHEAD_FLOAT, 2 * bytes);
         load_weights(e[g], group, i, t, last);
     }
     add_element(y, e, 0, x, n_groups, nt);
@@ -107,10 +110,13 @@ KERNEL(gemm_f32_avx512, TRUENO_TYPE_F32)
 KERNEL(gemm_f16_avx512, TRUENO_TYPE_F16)
 KERNEL(gemm_bf16_avx512, TRUENO_TYPE_BF16)
 
+#define FLOAT_ROW(name, type, fn)                                                                  \
+    TR_GEMM_ROW("gemm_" name "_avx512_16x8", type, F32, 2 * TR_ROWS, AHEAD_FLOAT, CPU_AVX512, fn)
+
 static const struct tr_kernel kernels[] = {
-    ROW("f32", F32, F32, gemm_f32_avx512),
-    ROW("f16", F16, F32, gemm_f16_avx512),
-    ROW("bf16", BF16, F32, gemm_bf16_avx512),
+    FLOAT_ROW("f32", F32, gemm_f32_avx512),
+    FLOAT_ROW("f16", F16, gemm_f16_avx512),
+    FLOAT_ROW("bf16", BF16, gemm_bf16_avx512),
 };
 const struct tr_kernel_table tr_table_gemm_float_avx512 = {kernels,
                                                            sizeof kernels / sizeof *kernels};

@@ -34,6 +34,18 @@ static const struct tr_kernel_table *const tables[] = {
     &tr_table_kv_avx2,
     &tr_table_attn_avx2,
     &tr_table_attn_avx512,
+#elif defined(__aarch64__)
+    &tr_table_quantize_neon,
+    &tr_table_gemm_kquant_neon,
+    &tr_table_gemm_legacy_neon,
+    &tr_table_gemm_float_neon,
+    &tr_table_gemm_kquant_dotprod,
+    &tr_table_gemm_legacy_dotprod,
+    &tr_table_gemm_kquant_i8mm,
+    &tr_table_gemm_legacy_i8mm,
+    &tr_table_vec_neon,
+    &tr_table_kv_neon,
+    &tr_table_attn_neon,
 #endif
 };
 

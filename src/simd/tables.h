@@ -49,6 +49,12 @@ extern const struct tr_kernel_table tr_table_quantize_avx512, tr_table_gemm_kqua
 extern const struct tr_kernel_table tr_table_vec_avx2, tr_table_vec_avx512;
 extern const struct tr_kernel_table tr_table_kv_avx2;
 extern const struct tr_kernel_table tr_table_attn_avx2, tr_table_attn_avx512;
+#elif defined(__aarch64__)
+extern const struct tr_kernel_table tr_table_quantize_neon, tr_table_gemm_kquant_neon,
+    tr_table_gemm_legacy_neon, tr_table_gemm_float_neon;
+extern const struct tr_kernel_table tr_table_gemm_kquant_dotprod, tr_table_gemm_legacy_dotprod;
+extern const struct tr_kernel_table tr_table_gemm_kquant_i8mm, tr_table_gemm_legacy_i8mm;
+extern const struct tr_kernel_table tr_table_vec_neon, tr_table_kv_neon, tr_table_attn_neon;
 #endif
 
 #endif

@@ -94,8 +94,10 @@ static inline void put_planes(uint8_t *out, const v4 *w, size_t n_words)
 {
     for (size_t i = 0; i < n_words; i++) {
         v16 x = (v16)w[i];
-        for (size_t n = 0; n < 2; n++) /* byte b of row r stands at 4r + b, then at 4b + r */
-            x = SHUFFLE(v16, x, x, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+        for (size_t n = 0; n < 2; n++) { /* byte b of row r stands at 4r + b, then at 4b + r */
+            v16 upper = (v16)SHUFFLE(v4, (v4)x, (v4)x, 2, 3, 2, 3);
+            x = SHUFFLE(v16, x, upper, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        }
         for (size_t b = 0; b < 4; b++) memcpy(out + 16 * (4 * i + b), (uint8_t *)&x + 4 * b, 4);
     }
 }

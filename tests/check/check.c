@@ -170,11 +170,15 @@ static void describe_fault(const struct check *t, const uint8_t *p, char *text, 
         snprintf(text, n, "address 0 or a misaligned operand");
 }
 
-/* Rounding mode, FTZ and DAZ. */
+/* Rounding mode, FTZ and DAZ; on ARM all of FPCR. */
 static unsigned fp_mode(void)
 {
 #if defined(__x86_64__)
     return (unsigned)__builtin_ia32_stmxcsr() & 0xffc0U;
+#elif defined(__aarch64__)
+    uint64_t fpcr;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return (unsigned)fpcr;
 #else
     return (unsigned)fegetround();
 #endif

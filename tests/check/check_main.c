@@ -216,6 +216,7 @@ static bool parse_options(struct options *o, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct options o = {NULL, NULL, DEFAULT_SEED, false, false};
+    setenv("OPENBLAS_NUM_THREADS", "1", 1); /* else its kernels cannot run */
     if (!parse_options(&o, argc, argv)) {
         fputs(usage, stderr);
         return 2;

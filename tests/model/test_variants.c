@@ -123,6 +123,7 @@ static void test_refusal(void **state)
 int main(void)
 {
     unsetenv("TRUENO_KERNEL");
+    setenv("OPENBLAS_NUM_THREADS", "1", 1); /* else its kernels cannot run */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_variant),
         cmocka_unit_test(test_refusal),

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/* Read bandwidth and peak rates: threads that start together, the reading loop, the choice of the
+ * peak loop by CPU features. */
+#include "probe_util.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    MAX_PASSES = 9,
+    READ_PASSES = 5,
+    TRY_PASSES = 3,
+    PEAK_PASSES = 5,
+    SPIN_TURNS = 4096, /* before a waiting thread lets others run */
+    LINE = 64
+};
+
+#define HUGE_PAGE  ((size_t)2 << 20)
+#define MIN_BUFFER ((size_t)64 << 20)
+#define MAX_BUFFER ((size_t)1 << 30)
+#define PEAK_TURNS ((uint64_t)1 << 19)
+
+/* A way to read: streams per thread, and how far ahead lines are asked for (0: not at all). */
+struct way {
+    unsigned streams;
+    size_t ahead_bytes;
+};
+
+/* What all threads do in a pass. */
+enum job { JOB_FILL, JOB_READ, JOB_PEAK };
+
+struct worker {
+    struct probe *probe;
+    pthread_t thread;
+    uint32_t index;
+    uint64_t sum; /* of what was read, so that reading cannot be left out */
+};
+
+struct probe {
+    uint32_t n_threads, features;
+    struct worker *workers; /* [n_threads]; the first is the caller */
+    char *map, *buffer;     /* `buffer` is the part of `map` that starts on a huge page */
+    size_t map_bytes, buffer_bytes;
+    struct way way;
+
+    pthread_mutex_t lock; /* guards `turn` and `stop` */
+    pthread_cond_t wake;
+    uint64_t turn;
+    int stop;
+
+    enum job job;
+    probe_loop_fn loop;
+    unsigned passes;
+    double seconds[MAX_PASSES];
+    atomic_uint arrived, phase;
+};
+
+/* ----------------------------------------------------------------------------- threads */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Returns when all threads are here. */
+static void meet(struct probe *p)
+{
+    unsigned phase = atomic_load(&p->phase);
+    if (atomic_fetch_add(&p->arrived, 1) + 1 == p->n_threads) {
+        atomic_store(&p->arrived, 0);
+        atomic_store(&p->phase, phase + 1);
+        return;
+    }
+    for (unsigned turn = 0; atomic_load(&p->phase) == phase; turn++)
+        if (turn >= SPIN_TURNS) sched_yield();
+}
+
+/* Several vectors keep the sums short chains. Lines are asked for once each, by their address. */
+typedef uint64_t vec __attribute__((vector_size(LINE)));
+
+static inline __attribute__((always_inline)) uint64_t
+read_streams(const char *part, size_t n_bytes, const unsigned streams, const size_t ahead)
+{
+    const size_t stream_bytes = n_bytes / streams / (4 * LINE) * (4 * LINE);
+    vec a = {0}, b = {0};
+    for (size_t at = 0; at < stream_bytes; at += 4 * LINE) {
+        for (unsigned s = 0; s < streams; s++) {
+            const char *line = part + s * stream_bytes + at;
+            const vec *v = (const vec *)(const void *)line;
+            for (unsigned i = 0; ahead > 0 && i < 4; i++)
+                __builtin_prefetch(line + ahead + i * (size_t)LINE);
+            a += v[0];
+            b += v[1];
+            a += v[2];
+            b += v[3];
+        }
+    }
+    uint64_t sum = 0;
+    for (int i = 0; i < 8; i++) sum += a[i] + b[i];
+    return sum;
+}
+
+static uint64_t read_part(const char *part, size_t n_bytes, struct way way)
+{
+    switch (way.streams) {
+    case 1: return read_streams(part, n_bytes, 1, way.ahead_bytes);
+    case 4: return read_streams(part, n_bytes, 4, way.ahead_bytes);
+    default: return read_streams(part, n_bytes, 8, way.ahead_bytes);
+    }
+}
+
+/* One thread's share of all passes. */
+static void work(struct worker *w)
+{
+    struct probe *p = w->probe;
+    size_t share = p->buffer_bytes / p->n_threads / HUGE_PAGE * HUGE_PAGE;
+    if (share == 0) share = p->buffer_bytes / p->n_threads / LINE * LINE;
+    char *part = p->buffer + w->index * share;
+    for (unsigned pass = 0; pass < p->passes; pass++) {
+        meet(p);
+        double start = now();
+        if (p->job == JOB_FILL) memset(part, 1, share);
+        if (p->job == JOB_READ) w->sum += read_part(part, share, p->way);
+        if (p->job == JOB_PEAK) p->loop(PEAK_TURNS);
+        meet(p);
+        if (w->index == 0) p->seconds[pass] = now() - start;
+    }
+}
+
+static void *thread_main(void *arg)
+{
+    struct worker *w = arg;
+    struct probe *p = w->probe;
+    for (uint64_t seen = 0;; seen++) {
+        pthread_mutex_lock(&p->lock);
+        while (p->turn == seen && !p->stop) pthread_cond_wait(&p->wake, &p->lock);
+        int stop = p->stop;
+        pthread_mutex_unlock(&p->lock);
+        if (stop) return NULL;
+        work(w);
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* All threads do the job `passes` times. @return median seconds of a pass */
+static double run(struct probe *p, enum job job, unsigned passes)
+{
+    pthread_mutex_lock(&p->lock);
+    p->job = job;
+    p->passes = passes;
+    p->turn++;
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    work(&p->workers[0]);
+    qsort(p->seconds, passes, sizeof(p->seconds[0]), compare);
+    return p->seconds[passes / 2];
+}
+
+/* ---------------------------------------------------------------------------- read rate */
+
+/* "32768K" of sysfs, which knows what this CPU shares; sysconf may count the whole package. */
+size_t probe_cache_bytes(void)
+{
+    static const char path[] = "/sys/devices/system/cpu/cpu0/cache/index3/size";
+    FILE *f = fopen(path, "r");
+    unsigned long kib = 0;
+    if (f && fscanf(f, "%luK", &kib) != 1) kib = 0;
+    if (f) fclose(f);
+    if (kib > 0 && kib < (1UL << 22)) return (size_t)kib << 10;
+    long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return bytes > 0 ? (size_t)bytes : (size_t)32 << 20;
+}
+
+static int map_buffer(struct probe *p)
+{
+    size_t want = 8 * probe_cache_bytes();
+    if (want < MIN_BUFFER) want = MIN_BUFFER;
+    if (want > MAX_BUFFER) want = MAX_BUFFER;
+    p->buffer_bytes = want;
+    p->map_bytes = want + HUGE_PAGE;
+    p->map = mmap(NULL, p->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p->map == MAP_FAILED) {
+        p->map = NULL;
+        return -1;
+    }
+    size_t past = (size_t)(uintptr_t)p->map % HUGE_PAGE;
+    p->buffer = p->map + (past ? HUGE_PAGE - past : 0);
+    madvise(p->buffer, p->buffer_bytes, MADV_HUGEPAGE); /* a hint: small pages are slower */
+    return 0;
+}
+
+/* Keeps the way with the best median. */
+static void choose_way(struct probe *p)
+{
+    static const unsigned streams[] = {1, 4, 8};
+    static const size_t ahead[] = {0, 2048, 4096};
+    struct way best = {1, 0};
+    double best_seconds = 1e30;
+    for (unsigned i = 0; i < 9; i++) {
+        p->way = (struct way){streams[i / 3], ahead[i % 3]};
+        double seconds = run(p, JOB_READ, TRY_PASSES);
+        if (seconds >= best_seconds) continue;
+        best_seconds = seconds;
+        best = p->way;
+    }
+    p->way = best;
+}
+
+double probe_read_gbs(struct probe *p)
+{
+    return (double)p->buffer_bytes / run(p, JOB_READ, READ_PASSES) * 1e-9;
+}
+
+/* ---------------------------------------------------------------------------- peak rate */
+
+/* Later entries are faster. */
+static const struct probe_loops *const all_loops[] = {
+#if defined(__x86_64__)
+    &probe_loops_avx2,
+    &probe_loops_avxvnni,
+    &probe_loops_avx512,
+#elif defined(__aarch64__)
+    &probe_loops_neon,
+    &probe_loops_dotprod,
+    &probe_loops_i8mm,
+#else
+    &(const struct probe_loops){NULL, 0},
+#endif
+};
+
+static const struct probe_loop *find_loop(uint32_t features, enum probe_op op)
+{
+    const struct probe_loop *best = NULL;
+    for (size_t i = 0; i < sizeof(all_loops) / sizeof(all_loops[0]); i++) {
+        for (size_t k = 0; k < all_loops[i]->count; k++) {
+            const struct probe_loop *l = &all_loops[i]->loops[k];
+            if (l->op == op && !(l->cpu_features & ~features)) best = l;
+        }
+    }
+    return best;
+}
+
+const char *probe_instruction(const struct probe *p, enum probe_op op)
+{
+    const struct probe_loop *l = find_loop(p->features, op);
+    return l ? l->instruction : "";
+}
+
+double probe_peak_gmacs(struct probe *p, enum probe_op op)
+{
+    const struct probe_loop *l = find_loop(p->features, op);
+    if (!l) return 0;
+    p->loop = l->run;
+    double turns = (double)PEAK_TURNS * p->n_threads;
+    return turns * l->macs / run(p, JOB_PEAK, PEAK_PASSES) * 1e-9;
+}
+
+/* ------------------------------------------------------------------------- begin and end */
+
+struct probe *probe_new(uint32_t n_threads, uint32_t cpu_features)
+{
+    struct probe *p = calloc(1, sizeof(*p));
+    if (!p) return NULL;
+    p->features = cpu_features;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    p->workers = calloc(n_threads ? n_threads : 1, sizeof(*p->workers));
+    if (!p->workers || map_buffer(p) != 0) {
+        probe_free(p);
+        errno = ENOMEM;
+        return NULL;
+    }
+    for (p->n_threads = 0; p->n_threads < n_threads || p->n_threads == 0; p->n_threads++) {
+        struct worker *w = &p->workers[p->n_threads];
+        *w = (struct worker){.probe = p, .index = p->n_threads};
+        int error = w->index ? pthread_create(&w->thread, NULL, thread_main, w) : 0;
+        if (!error) continue;
+        probe_free(p);
+        errno = error;
+        return NULL;
+    }
+    run(p, JOB_FILL, 1);
+    choose_way(p);
+    return p;
+}
+
+void probe_free(struct probe *p)
+{
+    if (!p) return;
+    pthread_mutex_lock(&p->lock);
+    p->stop = 1;
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    for (uint32_t i = 1; i < p->n_threads; i++) pthread_join(p->workers[i].thread, NULL);
+    if (p->map) munmap(p->map, p->map_bytes);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->lock);
+    free(p->workers);
+    free(p);
+}

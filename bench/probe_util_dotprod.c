@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Peak loop of the ARM dot products: four sums of four products. */
+#include "probe_util.h"
+
+#include "trueno/base.h"
+
+#include <arm_neon.h>
+
+enum { CHAINS = 16 };
+
+static void run_sdot(uint64_t n)
+{
+    int32x4_t sum[CHAINS];
+    int8x16_t w = vdupq_n_s8(37), a = vdupq_n_s8(-91);
+    PROBE_UNROLL
+    for (int i = 0; i < CHAINS; i++) {
+        sum[i] = vdupq_n_s32(0);
+        PROBE_KEEP(sum[i]); /* else all chains are one */
+    }
+    for (; n > 0; n--) {
+        PROBE_KEEP(w);
+        PROBE_UNROLL
+        for (int i = 0; i < CHAINS; i++) sum[i] = vdotq_s32(sum[i], w, a);
+    }
+    PROBE_UNROLL
+    for (int i = 0; i < CHAINS; i++) PROBE_KEEP(sum[i]);
+}
+
+static const struct probe_loop loops[] = {
+    {run_sdot, "sdot", 16 * CHAINS, TRUENO_CPU_NEON | TRUENO_CPU_DOTPROD, PROBE_INT8},
+};
+
+const struct probe_loops probe_loops_dotprod = {loops, sizeof(loops) / sizeof(loops[0])};

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/* Attention over one chunk for NEON: attn_ref.c with 4 positions (scores) or 4 elements (values) in
+ * the lanes and up to 4 queries to a load; the same bits. */
+#if !defined(__aarch64__)
+#error "compile this file for AArch64"
+#endif
+
+#include "tables.h"
+#include "vec_neon.h"
+
+typedef float32x4_t vec;
+#define LANES      4
+#define MAX_NQ     4
+#define PANELS(nq) ((nq) <= 2 ? 2U : 1U)
+#define ROWS(nq)   ((nq) <= 2 ? 8U : 4U)
+
+static inline vec vec_zero(void)
+{
+    return vdupq_n_f32(0.0F);
+}
+
+static inline vec vec_set1(float x)
+{
+    return vdupq_n_f32(x);
+}
+
+static inline vec vec_fma(vec a, vec b, vec c)
+{
+    return vfmaq_f32(c, a, b);
+}
+
+static inline vec vec_load(const float *p, unsigned n)
+{
+    (void)n;
+    return vld1q_f32(p);
+}
+
+static inline void vec_store(float *p, vec v, unsigned n)
+{
+    (void)n;
+    vst1q_f32(p, v);
+}
+
+static inline vec vec_cache(const void *base, size_t i, bool f16, unsigned n)
+{
+    if (!f16) return vec_load((const float *)base + i, n);
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)base + i)));
+}
+
+#include "attn_tile.h"
+
+/* Mask of those of the lanes at..at+3 that lie in [begin, end). */
+static inline uint32x4_t visible(uint32_t at, uint32_t begin, uint32_t end)
+{
+    const uint32x4_t i = {at, at + 1, at + 2, at + 3};
+    return vandq_u32(vcgeq_u32(i, vdupq_n_u32(begin)), vcltq_u32(i, vdupq_n_u32(end)));
+}
+
+/* Raw products to exponentials of query i, in place; max[i] and sum[i]. */
+static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
+{
+    uint32_t begin = a->lo[i] % TR_ATTN_CHUNK, end = begin + (a->hi[i] - a->lo[i]);
+    float32x4_t cap = vdupq_n_f32(a->cap), max = vdupq_n_f32(-INFINITY);
+    float32x4_t sum[8];
+
+    for (size_t j = 0; j < 8; j++) sum[j] = vdupq_n_f32(0.0F);
+    a->max[i] = -INFINITY;
+    a->sum[i] = 0.0F;
+    if (a->lo[i] >= a->hi[i]) return;
+    for (uint32_t at = begin / 4 * 4; at < end; at += 4) {
+        float32x4_t s = vmulq_n_f32(vld1q_f32(e + at), a->scale);
+        if (a->cap > 0.0F) s = softcap_lanes(s, cap);
+        vst1q_f32(e + at, s);
+        /* a NaN is not greater and leaves max alone */
+        max = vbslq_f32(vandq_u32(visible(at, begin, end), vcgtq_f32(s, max)), s, max);
+    }
+    a->max[i] = vmaxvq_f32(max) + 0.0F; /* -0 to +0 */
+    max = vdupq_n_f32(a->max[i]);
+    for (uint32_t at = begin / 4 * 4; at < end; at += 4) {
+        float32x4_t x = exp_lanes(vsubq_f32(vld1q_f32(e + at), max));
+        float32x4_t *part = &sum[at / 4 % 8];
+        vst1q_f32(e + at, x);
+        *part = vaddq_f32(*part, vbslq_f32(visible(at, begin, end), x, vdupq_n_f32(0.0F)));
+    }
+    a->sum[i] = r32_sum(sum);
+}
+
+static INLINE void attention(struct tr_attn_args *a, bool f16)
+{
+    _Alignas(64) float e[TR_ATTN_QUERIES][TR_ATTN_CHUNK];
+
+    all_runs(a, e, false, f16);
+    for (uint32_t i = 0; i < a->n_q; i++) {
+        softmax(a, i, e[i]);
+        memset(a->out[i], 0, a->head_dim * sizeof(float));
+    }
+    all_runs(a, e, true, f16);
+}
+
+static void attention_f16_neon(struct tr_attn_args *a)
+{
+    attention(a, true);
+}
+
+static void attention_f32_neon(struct tr_attn_args *a)
+{
+    attention(a, false);
+}
+
+#define CPU TRUENO_CPU_NEON
+
+static const struct tr_kernel kernels[] = {
+    TR_KERNEL_ROW("attention_f16_neon", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
+                  attention_f16_neon),
+    TR_KERNEL_ROW("attention_f32_neon", ATTENTION, TRUENO_TYPE_F32, ATTENTION, CPU, attention,
+                  attention_f32_neon),
+};
+const struct tr_kernel_table tr_table_attn_neon = {kernels, sizeof kernels / sizeof *kernels};
