@@ -3,9 +3,12 @@
  * header in front that keeps its size, so that a free needs none. */
 #include "base/mem.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/ctx_impl.h"
 #include "base/error.h"
@@ -199,6 +202,28 @@ void tr_big_free(trueno_ctx *ctx, void *ptr, size_t size_bytes)
     } else {
         munmap(ptr, total);
     }
+}
+
+/* Whether transparent huge pages can be had where they are asked for. */
+static bool huge_pages_on(void)
+{
+#ifdef MADV_HUGEPAGE
+    char modes[64]; /* "always [madvise] never": the one in brackets holds */
+    if (prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0) return false;
+    const int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const ssize_t n = read(fd, modes, sizeof modes - 1);
+    close(fd);
+    modes[n > 0 ? n : 0] = '\0';
+    return !strstr(modes, "[never]");
+#else
+    return false;
+#endif
+}
+
+bool tr_big_pages_are_small(const trueno_ctx *ctx, size_t size_bytes)
+{
+    return !ctx->opt.allocator.alloc && !TR_ASAN && size_bytes >= HUGE_PAGE && !huge_pages_on();
 }
 
 /* ------------------------------------------------------------------- arena */

@@ -26,6 +26,9 @@ void *tr_big_alloc(trueno_ctx *ctx, size_t size_bytes);
 void tr_big_free(trueno_ctx *ctx, void *ptr, size_t size_bytes); /* size as allocated */
 uint64_t tr_big_bytes(size_t size_bytes);
 
+/* True if an array of that size is worth huge pages, but the system or the process has them off. */
+bool tr_big_pages_are_small(const trueno_ctx *ctx, size_t size_bytes);
+
 /* Arena: many small things that die together. Grows by chunks; nothing is freed alone.
  * Zero-initialise, set ctx. */
 struct tr_arena_chunk;

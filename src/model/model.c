@@ -54,6 +54,9 @@ static trueno_status load(trueno_model *m, const struct tr_items *list, const tr
     if (m->arena == NULL)
         return tr_fail(err, TRUENO_ERR_NO_MEMORY, "no memory for %zu bytes of weights",
                        m->arena_bytes);
+    if (tr_big_pages_are_small(m->ctx, m->arena_bytes))
+        tr_log(m->ctx, TRUENO_LOG_WARN,
+               "transparent huge pages are off: weights are read up to a fifth slower");
     trueno_status s = trueno_pool_new(m->ctx, &pool, opt->n_threads, err);
     if (s == TRUENO_OK) s = tr_weights_fill(m, list, g, pool, opt->check_tensors, err);
     trueno_pool_free(pool);
