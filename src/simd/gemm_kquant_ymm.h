@@ -71,13 +71,15 @@ ALWAYS_INLINE void unpack_q45k_scales(struct q45k_scales *s, const uint8_t *plan
 
 /* One half of a panel and `width` columns. */
 ALWAYS_INLINE void q45k_half(__m256 (*y)[2], const uint8_t *panel, const struct q45k_scales *s,
-                             size_t half, const struct panel_acts *a, int width, bool high)
+                             size_t half, const struct panel_acts *a, int width, bool high,
+                             bool first)
 {
     const size_t block_bytes = high ? 320 : 256;
     __m256i total[MAX_WIDTH];
 
     for (int c = 0; c < width; c++) total[c] = _mm256_setzero_si256();
     for (size_t j = 0; j < 8; j++) {
+        if (first && half == 0) fetch_ahead(panel + 256 + block_bytes * j, block_bytes);
         dot_n4(total, panel + 256 + 32 * half + block_bytes * j, a->q + 8 * j * a->nt, a->nt, width,
                high, &s->sc[half][j]);
     }
@@ -95,9 +97,9 @@ ALWAYS_INLINE void q45k_half(__m256 (*y)[2], const uint8_t *panel, const struct 
 }
 
 ALWAYS_INLINE void q45k_columns(__m256 (*y)[2], const uint8_t *panel, const struct q45k_scales *s,
-                                const struct panel_acts *a, int width, bool high)
+                                const struct panel_acts *a, int width, bool high, bool first)
 {
-    for (size_t half = 0; half < 2; half++) q45k_half(y, panel, s, half, a, width, high);
+    for (size_t half = 0; half < 2; half++) q45k_half(y, panel, s, half, a, width, high, first);
 }
 
 ALWAYS_INLINE void gemm_q45k(float *out, size_t ldo, const uint8_t *w, size_t n_groups,
@@ -112,15 +114,16 @@ ALWAYS_INLINE void gemm_q45k(float *out, size_t ldo, const uint8_t *w, size_t n_
     for (size_t g = 0; g < n_groups; g++) {
         zero_sums(&sums, nt);
         for (size_t p = 0; p < k / 256; p++, w += panel_bytes) {
+            fetch_ahead(w, 256);
             unpack_q45k_scales(&s, w + 64);
             for (size_t i = 0; i < cut.n; i++) {
                 __m256(*y)[2] = sums.y + cut.first[i];
                 struct panel_acts a = acts_at(&v, p, nt, cut.first[i]);
                 switch (cut.first[i + 1] - cut.first[i]) {
-                case 1: q45k_columns(y, w, &s, &a, 1, high); break;
-                case 2: q45k_columns(y, w, &s, &a, 2, high); break;
-                case 3: q45k_columns(y, w, &s, &a, 3, high); break;
-                default: q45k_columns(y, w, &s, &a, 4, high); break;
+                case 1: q45k_columns(y, w, &s, &a, 1, high, i == 0); break;
+                case 2: q45k_columns(y, w, &s, &a, 2, high, i == 0); break;
+                case 3: q45k_columns(y, w, &s, &a, 3, high, i == 0); break;
+                default: q45k_columns(y, w, &s, &a, 4, high, i == 0); break;
                 }
             }
         }
@@ -213,7 +216,7 @@ ALWAYS_INLINE void q6k_add_bias(__m256i *total, const __m256i *scales, int32_t (
 
 ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q6k_scales *s,
                             __m256 d, size_t half, const struct panel_acts *a,
-                            int32_t (*pairs)[MAX_WIDTH], int width)
+                            int32_t (*pairs)[MAX_WIDTH], int width, bool first)
 {
     const size_t nt = a->nt;
     __m256i total[MAX_WIDTH];
@@ -222,6 +225,7 @@ ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q
     for (size_t j = 0; j < 8; j++) {
         const uint8_t *v = panel + 256 + 32 * half + 384 * j;
         const int32_t *aq = a->q + 8 * j * nt, *z16 = a->z16 + 2 * j * nt;
+        if (first && half == 0) fetch_ahead(v, 384);
         q6k_block(total, v, s->sc[half][2 * j], aq, z16, nt, width, false);
         q6k_block(total, v, s->sc[half][2 * j + 1], aq + 4 * nt, z16 + nt, nt, width, true);
     }
@@ -234,12 +238,12 @@ ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q
 
 /* d: f16 of the panel's rows. */
 ALWAYS_INLINE void q6k_columns(__m256 (*y)[2], const uint8_t *panel, const struct q6k_scales *s,
-                               const uint8_t *d, const struct panel_acts *a, int width)
+                               const uint8_t *d, const struct panel_acts *a, int width, bool first)
 {
     int32_t pairs[8][MAX_WIDTH];
     if (!SUM_HOLDS_BIAS) q6k_sum_pairs(pairs, a, width);
     for (size_t half = 0; half < 2; half++) {
-        q6k_half(y, panel, s, load_halves(d + 16 * half), half, a, pairs, width);
+        q6k_half(y, panel, s, load_halves(d + 16 * half), half, a, pairs, width, first);
     }
 }
 
@@ -258,15 +262,16 @@ static void gemm_q6_k(float *out, size_t ldo, const void *w, size_t n_groups, co
         panel += tr_x16_scale_bytes(n_panels);
         zero_sums(&sums, nt);
         for (size_t p = 0; p < n_panels; p++, panel += 3328, d += 32) {
+            fetch_ahead(panel, 256);
             unpack_q6k_scales(&s, panel);
             for (size_t i = 0; i < cut.n; i++) {
                 __m256(*y)[2] = sums.y + cut.first[i];
                 struct panel_acts a = acts_at(&v, p, nt, cut.first[i]);
                 switch (cut.first[i + 1] - cut.first[i]) {
-                case 1: q6k_columns(y, panel, &s, d, &a, 1); break;
-                case 2: q6k_columns(y, panel, &s, d, &a, 2); break;
-                case 3: q6k_columns(y, panel, &s, d, &a, 3); break;
-                default: q6k_columns(y, panel, &s, d, &a, 4); break;
+                case 1: q6k_columns(y, panel, &s, d, &a, 1, i == 0); break;
+                case 2: q6k_columns(y, panel, &s, d, &a, 2, i == 0); break;
+                case 3: q6k_columns(y, panel, &s, d, &a, 3, i == 0); break;
+                default: q6k_columns(y, panel, &s, d, &a, 4, i == 0); break;
                 }
             }
         }

@@ -48,7 +48,7 @@ ALWAYS_INLINE void dot_b8(__m256i *total, const uint8_t *v, const int32_t *aq, s
 
 /* One half of a panel of nb blocks and `width` columns. */
 ALWAYS_INLINE void legacy_half(__m256 (*y)[2], const uint8_t *panel, size_t nb, size_t half,
-                               struct block_acts a, int width, struct legacy_format f)
+                               struct block_acts a, int width, struct legacy_format f, bool first)
 {
     const size_t scale_bytes = tr_x16_scale_bytes(nb);
     const uint8_t *d = panel + 16 * half, *m = d + scale_bytes;
@@ -58,6 +58,7 @@ ALWAYS_INLINE void legacy_half(__m256 (*y)[2], const uint8_t *panel, size_t nb, 
 
     for (int c = 0; c < width; c++) sum[c] = y[c][half];
     for (size_t b = 0; b < nb; b++, v += f.block_bytes, d += 32, m += 32) {
+        if (first && half == 0) fetch_ahead(v, f.block_bytes);
         for (int c = 0; c < width; c++) {
             total[c] = f.zero_shift ? _mm256_slli_epi32(_mm256_set1_epi32(a.ns[c]), f.zero_shift)
                                     : _mm256_setzero_si256();
@@ -86,9 +87,10 @@ ALWAYS_INLINE void legacy_half(__m256 (*y)[2], const uint8_t *panel, size_t nb, 
 }
 
 ALWAYS_INLINE void legacy_columns(__m256 (*y)[2], const uint8_t *panel, size_t nb,
-                                  const struct block_acts *a, int width, struct legacy_format f)
+                                  const struct block_acts *a, int width, struct legacy_format f,
+                                  bool first)
 {
-    for (size_t half = 0; half < 2; half++) legacy_half(y, panel, nb, half, *a, width, f);
+    for (size_t half = 0; half < 2; half++) legacy_half(y, panel, nb, half, *a, width, f, first);
 }
 
 ALWAYS_INLINE void gemm_legacy(float *out, size_t ldo, const uint8_t *w, size_t n_groups,
@@ -103,14 +105,15 @@ ALWAYS_INLINE void gemm_legacy(float *out, size_t ldo, const uint8_t *w, size_t 
         zero_sums(&sums, nt);
         for (size_t b = 0; b < n_blocks; b += 8) {
             size_t nb = n_blocks - b < 8 ? n_blocks - b : 8;
+            fetch_ahead(w, tr_x16_scale_bytes(nb) * (f.min ? 2 : 1));
             for (size_t i = 0; i < cut.n; i++) {
                 __m256(*y)[2] = sums.y + cut.first[i];
                 struct block_acts a = acts_at(&v, b, nt, cut.first[i]);
                 switch (cut.first[i + 1] - cut.first[i]) {
-                case 1: legacy_columns(y, w, nb, &a, 1, f); break;
-                case 2: legacy_columns(y, w, nb, &a, 2, f); break;
-                case 3: legacy_columns(y, w, nb, &a, 3, f); break;
-                default: legacy_columns(y, w, nb, &a, 4, f); break;
+                case 1: legacy_columns(y, w, nb, &a, 1, f, i == 0); break;
+                case 2: legacy_columns(y, w, nb, &a, 2, f, i == 0); break;
+                case 3: legacy_columns(y, w, nb, &a, 3, f, i == 0); break;
+                default: legacy_columns(y, w, nb, &a, 4, f, i == 0); break;
                 }
             }
             w += tr_x16_scale_bytes(nb) * (f.min ? 2 : 1) + nb * f.block_bytes;

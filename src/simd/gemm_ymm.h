@@ -36,6 +36,17 @@ ALWAYS_INLINE __m128i load_16_bytes(const uint8_t *p)
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
+/* How far ahead of their use weights are fetched, in bytes (measured on Zen 5). */
+#define AHEAD 7168
+
+/* Brings the lines of `bytes` bytes that will be used AHEAD bytes after p to the cache; nothing
+ * faults past the end of the weights. Who walks a block first asks for the same block further on:
+ * DRAM is slower than one stream of halves suggests to the hardware. */
+ALWAYS_INLINE void fetch_ahead(const uint8_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+}
+
 /* Eight f16 as float. */
 ALWAYS_INLINE __m256 load_halves(const uint8_t *p)
 {
