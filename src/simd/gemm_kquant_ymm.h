@@ -187,36 +187,36 @@ ALWAYS_INLINE void q6k_block(__m256i *total, const uint8_t *v, __m256i sc, const
     }
 }
 
-/* The negative sums of 16 activations as int16 pairs 2j, 2j + 1: z16 / 32. */
-ALWAYS_INLINE void q6k_sum_pairs(int32_t (*pairs)[MAX_WIDTH], const struct panel_acts *a, int width)
+/* The negative sums of 16 activations of all nt columns as int16 pairs 2j, 2j + 1: z16 / 32. */
+ALWAYS_INLINE void q6k_sum_pairs(int32_t (*pairs)[TR_NT_MAX], const int32_t *z16, size_t nt)
 {
-    for (size_t j = 0; j < 8; j++) {
-        const int32_t *z = a->z16 + 2 * j * a->nt;
-        for (int c = 0; c < width; c++) {
-            uint32_t even = (uint32_t)z[c] >> 5 & 0xffffU;
-            uint32_t odd = (uint32_t)z[a->nt + (size_t)c] << 11;
+    for (size_t j = 0; j < 8; j++, z16 += 2 * nt) {
+        for (size_t c = 0; c < nt; c++) {
+            uint32_t even = (uint32_t)z16[c] >> 5 & 0xffffU, odd = (uint32_t)z16[nt + c] << 11;
             pairs[j][c] = (int32_t)(even | odd);
         }
     }
 }
 
-/* total += 32 * sum over b of sc_b * (negative sum of 16 activations) */
-ALWAYS_INLINE void q6k_add_bias(__m256i *total, const __m256i *scales, int32_t (*pairs)[MAX_WIDTH],
+/* total += 32 * sum over b of sc_b * (negative sum of 16 activations); pairs: of the first column
+ */
+ALWAYS_INLINE void q6k_add_bias(__m256i *total, const __m256i *scales, const int32_t *pairs,
                                 int width)
 {
     for (int c = 0; c < width; c++) {
         __m256i bias = _mm256_setzero_si256();
+        PIN_POINTER(pairs);
         for (int j = 0; j < 8; j++) {
-            __m256i product = _mm256_madd_epi16(scales[j], _mm256_set1_epi32(pairs[j][c]));
-            bias = _mm256_add_epi32(bias, product);
+            __m256i pair = _mm256_set1_epi32(pairs[j * TR_NT_MAX + c]);
+            bias = _mm256_add_epi32(bias, _mm256_madd_epi16(scales[j], pair));
         }
         total[c] = _mm256_add_epi32(total[c], _mm256_slli_epi32(bias, 5));
     }
 }
 
 ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q6k_scales *s,
-                            __m256 d, size_t half, const struct panel_acts *a,
-                            int32_t (*pairs)[MAX_WIDTH], int width, bool first)
+                            __m256 d, size_t half, const struct panel_acts *a, const int32_t *pairs,
+                            int width, bool first)
 {
     const size_t nt = a->nt;
     __m256i total[MAX_WIDTH];
@@ -238,10 +238,9 @@ ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q
 
 /* d: f16 of the panel's rows. */
 ALWAYS_INLINE void q6k_columns(__m256 (*y)[2], const uint8_t *panel, const struct q6k_scales *s,
-                               const uint8_t *d, const struct panel_acts *a, int width, bool first)
+                               const uint8_t *d, const struct panel_acts *a, const int32_t *pairs,
+                               int width, bool first)
 {
-    int32_t pairs[8][MAX_WIDTH];
-    if (!SUM_HOLDS_BIAS) q6k_sum_pairs(pairs, a, width);
     for (size_t half = 0; half < 2; half++) {
         q6k_half(y, panel, s, load_halves(d + 16 * half), half, a, pairs, width, first);
     }
@@ -256,6 +255,7 @@ static void gemm_q6_k(float *out, size_t ldo, const void *w, size_t n_groups, co
     const uint8_t *panel = w;
     struct tile_sums sums;
     struct q6k_scales s;
+    int32_t pairs[8][TR_NT_MAX];
 
     for (size_t g = 0; g < n_groups; g++) {
         const uint8_t *d = panel;
@@ -264,14 +264,16 @@ static void gemm_q6_k(float *out, size_t ldo, const void *w, size_t n_groups, co
         for (size_t p = 0; p < n_panels; p++, panel += 3328, d += 32) {
             fetch_ahead(panel, 256);
             unpack_q6k_scales(&s, panel);
+            if (!SUM_HOLDS_BIAS) q6k_sum_pairs(pairs, v.z16 + 16 * p * nt, nt);
             for (size_t i = 0; i < cut.n; i++) {
                 __m256(*y)[2] = sums.y + cut.first[i];
                 struct panel_acts a = acts_at(&v, p, nt, cut.first[i]);
+                const int32_t *pc = &pairs[0][cut.first[i]];
                 switch (cut.first[i + 1] - cut.first[i]) {
-                case 1: q6k_columns(y, panel, &s, d, &a, 1, i == 0); break;
-                case 2: q6k_columns(y, panel, &s, d, &a, 2, i == 0); break;
-                case 3: q6k_columns(y, panel, &s, d, &a, 3, i == 0); break;
-                default: q6k_columns(y, panel, &s, d, &a, 4, i == 0); break;
+                case 1: q6k_columns(y, panel, &s, d, &a, pc, 1, i == 0); break;
+                case 2: q6k_columns(y, panel, &s, d, &a, pc, 2, i == 0); break;
+                case 3: q6k_columns(y, panel, &s, d, &a, pc, 3, i == 0); break;
+                default: q6k_columns(y, panel, &s, d, &a, pc, 4, i == 0); break;
                 }
             }
         }
