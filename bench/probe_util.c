@@ -34,14 +34,20 @@ struct way {
     size_t ahead_bytes;
 };
 
-/* What all threads do in a pass. */
-enum job { JOB_FILL, JOB_READ, JOB_PEAK };
+/* What all threads do, `passes` times. */
+struct job {
+    enum { JOB_FILL, JOB_READ, JOB_PEAK } kind;
+    unsigned passes;
+    struct way way;     /* of JOB_READ */
+    probe_loop_fn loop; /* of JOB_PEAK */
+};
 
 struct worker {
     struct probe *probe;
     pthread_t thread;
     uint32_t index;
     uint64_t sum; /* of what was read, so that reading cannot be left out */
+    double start[MAX_PASSES], end[MAX_PASSES]; /* seconds of the clock */
 };
 
 struct probe {
@@ -51,15 +57,12 @@ struct probe {
     size_t map_bytes, buffer_bytes;
     struct way way;
 
-    pthread_mutex_t lock; /* guards `turn` and `stop` */
+    pthread_mutex_t lock; /* guards `job`, `turn` and `stop` */
     pthread_cond_t wake;
-    uint64_t turn;
+    struct job job;
+    uint64_t turn; /* one more for each job */
     int stop;
 
-    enum job job;
-    probe_loop_fn loop;
-    unsigned passes;
-    double seconds[MAX_PASSES];
     atomic_uint arrived, phase;
 };
 
@@ -119,22 +122,29 @@ static uint64_t read_part(const char *part, size_t n_bytes, struct way way)
     }
 }
 
-/* One thread's share of all passes. */
-static void work(struct worker *w)
+/* Bytes of the buffer that each thread reads: whole huge pages if there are enough. */
+static size_t share_bytes(const struct probe *p)
+{
+    size_t pages = p->buffer_bytes / p->n_threads / HUGE_PAGE;
+    return pages ? pages * HUGE_PAGE : p->buffer_bytes / p->n_threads / LINE * LINE;
+}
+
+/* One thread's part of all passes. A slow thread may still be on its way out of the last one when
+ * the next job is there, so each works on a copy of its job. */
+static void work(struct worker *w, struct job job)
 {
     struct probe *p = w->probe;
-    size_t share = p->buffer_bytes / p->n_threads / HUGE_PAGE * HUGE_PAGE;
-    if (share == 0) share = p->buffer_bytes / p->n_threads / LINE * LINE;
+    const size_t share = share_bytes(p);
     char *part = p->buffer + w->index * share;
-    for (unsigned pass = 0; pass < p->passes; pass++) {
+    for (unsigned pass = 0; pass < job.passes; pass++) {
         meet(p);
-        double start = now();
-        if (p->job == JOB_FILL) memset(part, 1, share);
-        if (p->job == JOB_READ) w->sum += read_part(part, share, p->way);
-        if (p->job == JOB_PEAK) p->loop(PEAK_TURNS);
-        meet(p);
-        if (w->index == 0) p->seconds[pass] = now() - start;
+        w->start[pass] = now();
+        if (job.kind == JOB_FILL) memset(part, 1, share);
+        if (job.kind == JOB_READ) w->sum += read_part(part, share, job.way);
+        if (job.kind == JOB_PEAK) job.loop(PEAK_TURNS);
+        w->end[pass] = now();
     }
+    meet(p);
 }
 
 static void *thread_main(void *arg)
@@ -145,9 +155,10 @@ static void *thread_main(void *arg)
         pthread_mutex_lock(&p->lock);
         while (p->turn == seen && !p->stop) pthread_cond_wait(&p->wake, &p->lock);
         int stop = p->stop;
+        struct job job = p->job;
         pthread_mutex_unlock(&p->lock);
         if (stop) return NULL;
-        work(w);
+        work(w, job);
     }
 }
 
@@ -157,18 +168,31 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* All threads do the job `passes` times. @return median seconds of a pass */
-static double run(struct probe *p, enum job job, unsigned passes)
+/* From the first thread's start to the last one's end: on a busy machine some run later. */
+static double pass_seconds(const struct probe *p, unsigned pass)
+{
+    double start = p->workers[0].start[pass], end = p->workers[0].end[pass];
+    for (uint32_t i = 1; i < p->n_threads; i++) {
+        const struct worker *w = &p->workers[i];
+        if (w->start[pass] < start) start = w->start[pass];
+        if (w->end[pass] > end) end = w->end[pass];
+    }
+    return end - start;
+}
+
+/* @return median seconds of a pass */
+static double run(struct probe *p, struct job job)
 {
     pthread_mutex_lock(&p->lock);
     p->job = job;
-    p->passes = passes;
     p->turn++;
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
-    work(&p->workers[0]);
-    qsort(p->seconds, passes, sizeof(p->seconds[0]), compare);
-    return p->seconds[passes / 2];
+    work(&p->workers[0], job);
+    double seconds[MAX_PASSES];
+    for (unsigned i = 0; i < job.passes; i++) seconds[i] = pass_seconds(p, i);
+    qsort(seconds, job.passes, sizeof(seconds[0]), compare);
+    return seconds[job.passes / 2];
 }
 
 /* ---------------------------------------------------------------------------- read rate */
@@ -213,7 +237,8 @@ static void choose_way(struct probe *p)
     double best_seconds = 1e30;
     for (unsigned i = 0; i < 9; i++) {
         p->way = (struct way){streams[i / 3], ahead[i % 3]};
-        double seconds = run(p, JOB_READ, TRY_PASSES);
+        struct job job = {.kind = JOB_READ, .passes = TRY_PASSES, .way = p->way};
+        double seconds = run(p, job);
         if (seconds >= best_seconds) continue;
         best_seconds = seconds;
         best = p->way;
@@ -223,7 +248,8 @@ static void choose_way(struct probe *p)
 
 double probe_read_gbs(struct probe *p)
 {
-    return (double)p->buffer_bytes / run(p, JOB_READ, READ_PASSES) * 1e-9;
+    struct job job = {.kind = JOB_READ, .passes = READ_PASSES, .way = p->way};
+    return (double)share_bytes(p) * p->n_threads / run(p, job) * 1e-9;
 }
 
 /* ---------------------------------------------------------------------------- peak rate */
@@ -265,9 +291,9 @@ double probe_peak_gmacs(struct probe *p, enum probe_op op)
 {
     const struct probe_loop *l = find_loop(p->features, op);
     if (!l) return 0;
-    p->loop = l->run;
+    struct job job = {.kind = JOB_PEAK, .passes = PEAK_PASSES, .loop = l->run};
     double turns = (double)PEAK_TURNS * p->n_threads;
-    return turns * l->macs / run(p, JOB_PEAK, PEAK_PASSES) * 1e-9;
+    return turns * l->macs / run(p, job) * 1e-9;
 }
 
 /* ------------------------------------------------------------------------- begin and end */
@@ -294,7 +320,7 @@ struct probe *probe_new(uint32_t n_threads, uint32_t cpu_features)
         errno = error;
         return NULL;
     }
-    run(p, JOB_FILL, 1);
+    run(p, (struct job){.kind = JOB_FILL, .passes = 1});
     choose_way(p);
     return p;
 }

@@ -4,6 +4,7 @@
  *
  * Text goes to stdout as it comes, everything else to stderr. */
 #include "cli_util.h"
+#include "kv_util.h"
 
 #include "trueno.h"
 
@@ -13,9 +14,10 @@
 
 /* What the command line says. */
 struct settings {
-    const char *model, *prompt, *prompt_file, *system, *template, *json;
+    const char *model, *prompt, *prompt_file, *system, *template, *json, *kv;
     uint32_t n_predict, n_threads, n_ctx, n_batch;
     bool chat, ignore_eos, no_echo, special, mapped;
+    trueno_kv_type kv_type;
     trueno_sampler_options sampling;
 };
 
@@ -155,6 +157,7 @@ static int make_session(struct run *r, const struct settings *s)
         return cli_error("the prompt has %zu tokens, the context holds %u", r->n_prompt, opt.n_ctx);
     opt.n_batch = s->n_batch;
     opt.n_threads = s->n_threads;
+    opt.kv_type = s->kv_type;
     trueno_status st = trueno_session_new(&r->session, r->model, &opt, &err);
     if (!st) st = trueno_sampler_new(r->ctx, &r->sampler, info.n_vocab, &s->sampling, &err);
     if (st) return cli_failed("session", st, err.message);
@@ -337,6 +340,7 @@ int main(int argc, char **argv)
         {"-b", "--batch", CLI_UINT, &s.n_batch, "N", "prompt tokens evaluated together [512]"},
         {"--mapped", NULL, CLI_FLAG, &s.mapped, NULL,
          "leave the weights in the file: less memory, slower"},
+        {"--kv", NULL, CLI_TEXT, &s.kv, "TYPE", KV_HELP},
         {"--special", NULL, CLI_FLAG, &s.special, NULL,
          "control tokens in the prompt's text count"},
         {"--ignore-eos", NULL, CLI_FLAG, &s.ignore_eos, NULL, "go on after the end of the text"},
@@ -354,6 +358,8 @@ int main(int argc, char **argv)
     if (!s.prompt == !s.prompt_file) return cli_usage("give a prompt, with either -p or -f");
     if (!s.chat && (s.system || s.template))
         return cli_usage("--system and --template need --chat");
+    rc = kv_type(&s.kv_type, s.kv);
+    if (rc != CLI_OK) return rc;
 
     struct run r = {.stop = NULL};
     rc = generate(&r, &s);

@@ -2,6 +2,7 @@
 /* trueno-logits: evaluates token ids and writes the logits of every position, to compare with other
  * programs. The file is float32, little-endian, row-major [n_tokens][n_vocab], without a header. */
 #include "cli_util.h"
+#include "kv_util.h"
 
 #include "trueno.h"
 
@@ -17,6 +18,7 @@
 struct settings {
     const char *model, *tokens, *kv, *output;
     uint32_t n_threads, n_batch, n_ctx;
+    trueno_kv_type kv_type;
 };
 
 /* The ids of "1,2,3" or of a file "@NAME". NULL after a message. */
@@ -66,7 +68,7 @@ static int evaluate(const trueno_model *model, const struct settings *s, const t
     opt.n_batch = n < s->n_batch ? (uint32_t)n : s->n_batch;
     opt.n_logits = opt.n_batch;
     opt.n_threads = s->n_threads;
-    opt.kv_type = !strcmp(s->kv, "f32") ? TRUENO_KV_F32 : TRUENO_KV_F16;
+    opt.kv_type = s->kv_type;
     trueno_error err = {TRUENO_OK, ""};
     trueno_session *session;
     trueno_status st = trueno_session_new(&session, model, &opt, &err);
@@ -109,7 +111,7 @@ static int run(const struct settings *s, const trueno_token *ids, size_t n)
 
 int main(int argc, char **argv)
 {
-    struct settings s = {.kv = "f16", .n_batch = 512};
+    struct settings s = {.n_batch = 512};
     const struct cli_option options[] = {
         {"-m", "--model", CLI_TEXT, &s.model, "FILE", "GGUF file (needed)"},
         {"--tokens", NULL, CLI_TEXT, &s.tokens, "IDS", "1,2,3 or @FILE with such a list (needed)"},
@@ -117,7 +119,7 @@ int main(int argc, char **argv)
         {"-t", "--threads", CLI_UINT, &s.n_threads, "N", "[all CPUs]"},
         {"-b", "--batch", CLI_UINT, &s.n_batch, "N", "tokens evaluated together [512]"},
         {"-c", "--ctx", CLI_UINT, &s.n_ctx, "N", "tokens of context [as many as there are ids]"},
-        {"--kv", NULL, CLI_TEXT, &s.kv, "TYPE", "f16 or f32: numbers of the KV cache [f16]"},
+        {"--kv", NULL, CLI_TEXT, &s.kv, "TYPE", KV_HELP},
     };
     const struct cli_program program = {
         "-m FILE --tokens IDS -o FILE [options]",
@@ -126,8 +128,8 @@ int main(int argc, char **argv)
     int rc = cli_parse(&program, argc, argv);
     if (rc != CLI_GO_ON) return rc;
     if (!s.model || !s.tokens || !s.output) return cli_usage("-m, --tokens and -o are needed");
-    if (strcmp(s.kv, "f16") != 0 && strcmp(s.kv, "f32") != 0)
-        return cli_usage("--kv is '%s': must be f16 or f32", s.kv);
+    rc = kv_type(&s.kv_type, s.kv);
+    if (rc != CLI_OK) return rc;
     if (s.n_batch == 0) return cli_usage("--batch is 0");
 
     size_t n;

@@ -100,10 +100,15 @@ TRUENO_API trueno_status trueno_model_get_info(const trueno_model *m, trueno_mod
 
 /* --------------------------------------------------------------- session */
 
-/** Type of the KV cache's numbers. A property of the session: it changes the logits slightly. */
+/** Type of the KV cache's numbers, as keys and values are rounded when they are stored. A property
+ * of the session: it changes the logits slightly. A position takes, in all layers and heads
+ * together, 2 * n_layer * n_head_kv * head_dim numbers of this size. */
 typedef enum trueno_kv_type {
-    TRUENO_KV_F16 = 0, /**< half precision */
-    TRUENO_KV_F32 = 1  /**< single precision */
+    TRUENO_KV_F16 = 0,  /**< 2 bytes, relative rounding error up to 2^-11, range to 65504 */
+    TRUENO_KV_F32 = 1,  /**< 4 bytes, exact */
+    TRUENO_KV_BF16 = 2, /**< 2 bytes, relative rounding error up to 2^-8, range of float */
+    TRUENO_KV_Q8_0 = 3 /**< 34 bytes for 32: each 32 share a scale, error up to 1/254 of the largest
+                          of them; heads of a multiple of 32 elements only (else ERR_ARGUMENT) */
 } trueno_kv_type;
 
 /** Options of trueno_session_new. Zero: the default in brackets. */

@@ -7,31 +7,6 @@
  * merged once all are there; in a prompt one thread takes a head and a few tokens through all. */
 #include "model/pass.h"
 
-#include "simd/math.h"
-
-#include <string.h>
-
-/* Running softmax of one query: merges the next chunk's (max, sum, out) in. The sums are rescaled
- * only when the maximum grows. */
-static void merge_chunk(float *max, float *sum, float *acc, float c_max, float c_sum,
-                        const float *c_out, size_t d)
-{
-    if (*sum == 0) {
-        *max = c_max;
-        *sum = c_sum;
-        memcpy(acc, c_out, d * sizeof *acc);
-    } else if (c_max > *max) {
-        float r = tr_expf(*max - c_max);
-        *max = c_max;
-        *sum = *sum * r + c_sum;
-        for (size_t i = 0; i < d; i++) acc[i] = acc[i] * r + c_out[i];
-    } else {
-        float r = tr_expf(c_max - *max);
-        *sum = *sum + c_sum * r;
-        for (size_t i = 0; i < d; i++) acc[i] = acc[i] + c_out[i] * r;
-    }
-}
-
 /* Visible positions [lo, hi) of token t. */
 static void visible(const struct tr_pass *p, uint32_t l, size_t t, uint32_t *lo, uint32_t *hi)
 {
@@ -89,9 +64,7 @@ static void attend_head(const struct tr_thread *t, uint32_t l, size_t head, size
             a.hi[i] = min_u32(hi[i], c0 + TR_ATTN_CHUNK);
         }
         p->s->attention(&a);
-        for (uint32_t i = 0; i < a.n_q; i++)
-            if (a.lo[i] < a.hi[i])
-                merge_chunk(&max[i], &sum[i], acc + i * d, a.max[i], a.sum[i], a.out[i], d);
+        p->s->attn_merge(max, sum, acc, &a);
     }
     for (uint32_t i = 0; i < a.n_q; i++) {
         float *out = p->b->att + ((t0 + i) * lh->n_head + head) * d, inv = 1.0F / sum[i];
@@ -180,14 +153,19 @@ void tr_attend_merge(const struct tr_thread *t, uint32_t l)
 {
     const struct tr_pass *p = t->p;
     size_t d = p->m->hp.head_dim;
+    struct tr_attn_args a = {
+        .head_dim = d, .n_q = 1, .hi = {1}}; /* one query that sees something */
     uint32_t first, end;
 
     chunks_of(p, l, &first, &end);
     for (size_t h = 0; h < p->m->hp.layers[l].n_head; h++) {
         float *out = t->w.att + h * d, max = 0, sum = 0;
         for (size_t i = 0; i < end - first; i++) {
-            const float *part = part_of(p, l, i, h);
-            merge_chunk(&max, &sum, out, part[0], part[1], part + 2, d);
+            float *part = part_of(p, l, i, h);
+            a.max[0] = part[0];
+            a.sum[0] = part[1];
+            a.out[0] = part + 2;
+            p->s->attn_merge(&max, &sum, out, &a);
         }
         float inv = 1.0F / sum;
         for (size_t j = 0; j < d; j++) out[j] *= inv;

@@ -15,6 +15,14 @@ enum { DEFAULT_CTX = 4096, DEFAULT_BATCH = 512, MAX_SESSION_CTX = 1 << 24, MAX_B
 
 /* ----------------------------------------------------------------------- plan */
 
+/* The cache's format, by trueno_kv_type. */
+static const trueno_dtype kv_types[] = {
+    [TRUENO_KV_F16] = TRUENO_TYPE_F16,
+    [TRUENO_KV_F32] = TRUENO_TYPE_F32,
+    [TRUENO_KV_BF16] = TRUENO_TYPE_BF16,
+    [TRUENO_KV_Q8_0] = TRUENO_TYPE_Q8_0,
+};
+
 static uint32_t at_most(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
@@ -29,9 +37,15 @@ trueno_status tr_session_shape_of(struct tr_session_shape *shape, const trueno_m
         return tr_fail(err, TRUENO_ERR_ARGUMENT,
                        "session options: struct_size is %zu, expected %zu", opt->struct_size,
                        sizeof *opt);
-    if (opt->kv_type != TRUENO_KV_F16 && opt->kv_type != TRUENO_KV_F32)
+    if ((size_t)opt->kv_type >= sizeof kv_types / sizeof kv_types[0])
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "session options: kv_type %d is unknown",
                        (int)opt->kv_type);
+    shape->kv_type = kv_types[opt->kv_type];
+    if (m->hp.head_dim % trueno_dtype_get_info(shape->kv_type)->block != 0)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                       "session options: kv_type Q8_0 needs heads of a multiple of 32 elements, "
+                       "the model's have %u",
+                       m->hp.head_dim);
     if (opt->n_ctx > MAX_SESSION_CTX || opt->n_batch > MAX_BATCH || opt->n_logits > MAX_BATCH ||
         opt->n_threads > 1024)
         return tr_fail(
@@ -45,7 +59,6 @@ trueno_status tr_session_shape_of(struct tr_session_shape *shape, const trueno_m
     shape->n_batch = at_most(opt->n_batch ? opt->n_batch : DEFAULT_BATCH, shape->n_ctx);
     shape->n_logits = at_most(opt->n_logits ? opt->n_logits : 1, shape->n_ctx);
     shape->n_threads = opt->n_threads ? opt->n_threads : at_most(trueno_cpu_count(), 1024);
-    shape->kv_type = opt->kv_type == TRUENO_KV_F32 ? TRUENO_TYPE_F32 : TRUENO_TYPE_F16;
     return TRUENO_OK;
 }
 
@@ -110,11 +123,17 @@ static void carve_worker(struct tr_worker *w, struct carver *c, const struct tr_
     w->scratch = carve(c, n->scratch_bytes, 1, 1);
 }
 
-static uint64_t kv_elements(const trueno_model *m, uint32_t ctx_pad)
+/* K (or V) of one head. */
+static uint64_t kv_head_bytes(const trueno_model *m, const struct tr_session_shape *shape)
+{
+    return shape->ctx_pad * (uint64_t)trueno_row_bytes(shape->kv_type, m->hp.head_dim);
+}
+
+static uint64_t kv_heads(const trueno_model *m)
 {
     uint64_t heads = 0;
     for (uint32_t l = 0; l < m->hp.n_layer; l++) heads += m->hp.layers[l].n_head_kv;
-    return 2 * heads * ctx_pad * m->hp.head_dim; /* all factors are capped: no overflow */
+    return heads;
 }
 
 bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
@@ -128,7 +147,7 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
     uint64_t chunks = shape->n_ctx / TR_ATTN_CHUNK + 1;
 
     memset(b, 0, sizeof *b);
-    b->kv = carve(&c, kv_elements(m, shape->ctx_pad), 1, trueno_row_bytes(shape->kv_type, 1));
+    b->kv = carve(&c, 2 * kv_heads(m), 1, kv_head_bytes(m, shape));
     b->kv_bytes = (size_t)c.used;
     b->x = carve(&c, hp->n_embd, t, f);
     b->h = carve(&c, hp->n_embd, t, f);
@@ -193,7 +212,8 @@ static trueno_status choose_kernels(trueno_session *s, trueno_error *err)
                 {arch->geglu ? TR_OP_GEGLU : TR_OP_SWIGLU, TR_TYPE_NONE},
                 {arch->rope_neox ? TR_OP_ROPE_NEOX : TR_OP_ROPE_NORM, TR_TYPE_NONE},
                 {TR_OP_KV_STORE, kv},
-                {TR_OP_ATTENTION, kv}};
+                {TR_OP_ATTENTION, kv},
+                {TR_OP_ATTN_MERGE, TR_TYPE_NONE}};
     const struct tr_kernel *got[sizeof want / sizeof want[0]];
 
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
@@ -206,14 +226,14 @@ static trueno_status choose_kernels(trueno_session *s, trueno_error *err)
     s->rope = got[2]->fn.rope;
     s->kv_store = got[3]->fn.kv_store;
     s->attention = got[4]->fn.attention;
+    s->attn_merge = got[5]->fn.attn_merge;
     return TRUENO_OK;
 }
 
 static void place_caches(trueno_session *s)
 {
     uint8_t *at = s->buf.kv;
-    s->kv_head_bytes =
-        (size_t)s->shape.ctx_pad * s->m->hp.head_dim * trueno_row_bytes(s->shape.kv_type, 1);
+    s->kv_head_bytes = (size_t)kv_head_bytes(s->m, &s->shape);
     for (uint32_t l = 0; l < s->m->hp.n_layer; l++) {
         size_t bytes = s->m->hp.layers[l].n_head_kv * s->kv_head_bytes;
         s->k_cache[l] = at;

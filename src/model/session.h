@@ -10,7 +10,7 @@ struct tr_session_shape {
     uint32_t n_ctx;   /* as asked for */
     uint32_t ctx_pad; /* rounded up to whole K panels */
     uint32_t n_batch, n_logits, n_threads;
-    trueno_dtype kv_type; /* F16 or F32 */
+    trueno_dtype kv_type; /* F16, F32, BF16 or Q8_0 */
 };
 
 /* A unit of the feed-forward stage: rows of gate and up, and tiles of columns; of a batch that is
@@ -59,7 +59,7 @@ struct trueno_session {
     struct tr_session_shape shape;
     struct tr_buffers buf;
     void *arena;
-    uint8_t **k_cache, **v_cache; /* [n_layer] -> [n_head_kv][ctx_pad * head_dim] */
+    uint8_t **k_cache, **v_cache; /* [n_layer] -> [n_head_kv] caches (kernel.h) */
     size_t kv_head_bytes;         /* from one head's cache to the next */
     double rope_magnitude[2];
     uint32_t n_past, logits_first,
@@ -71,6 +71,7 @@ struct trueno_session {
     tr_rope_fn rope;
     tr_kv_store_fn kv_store;
     tr_attn_fn attention;
+    tr_attn_merge_fn attn_merge;
     trueno_error error;
 };
 

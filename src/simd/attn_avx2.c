@@ -5,8 +5,6 @@
 #error "this file must be compiled for AVX2, FMA and F16C"
 #endif
 
-#include <string.h>
-
 #include "tables.h"
 #include "vec_avx2.h"
 
@@ -26,6 +24,16 @@ static inline vec vec_set1(float x)
     return _mm256_set1_ps(x);
 }
 
+static inline vec vec_mul(vec a, vec b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+static inline vec vec_add(vec a, vec b)
+{
+    return _mm256_add_ps(a, b);
+}
+
 static inline vec vec_fma(vec a, vec b, vec c)
 {
     return _mm256_fmadd_ps(a, b, c);
@@ -43,11 +51,40 @@ static inline void vec_store(float *p, vec v, unsigned n)
     _mm256_storeu_ps(p, v);
 }
 
-static inline vec vec_cache(const void *base, size_t i, bool f16, unsigned n)
+static inline __m128i load_halves(const void *p)
 {
-    const uint16_t *h = (const uint16_t *)base + i;
-    if (!f16) return vec_load((const float *)base + i, n);
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)h));
+    return _mm_loadu_si128((const __m128i *)p);
+}
+
+static inline vec vec_f16(const uint16_t *p, unsigned n)
+{
+    (void)n;
+    return _mm256_cvtph_ps(load_halves(p));
+}
+
+static inline vec vec_bf16(const uint16_t *p, unsigned n)
+{
+    (void)n;
+    __m256i wide = _mm256_cvtepu16_epi32(load_halves(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+static inline vec vec_i8(const uint8_t *p)
+{
+    __m128i q = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));
+}
+
+static inline vec vec_scales(const uint8_t *p)
+{
+    return _mm256_cvtph_ps(load_halves(p));
+}
+
+static inline vec vec_scale(const uint8_t *p)
+{
+    uint16_t half;
+    __builtin_memcpy(&half, p, sizeof half);
+    return _mm256_cvtph_ps(_mm_set1_epi16((short)half));
 }
 
 #include "attn_tile.h"
@@ -70,64 +107,110 @@ static inline float largest_lane(__m256 v)
     return _mm_cvtss_f32(x);
 }
 
+/* Which of 32 positions are seen: masks of 8 lanes each. */
+struct seen {
+    __m256 lanes[4];
+};
+
+static INLINE struct seen seen_of(uint32_t at, uint32_t begin, uint32_t end)
+{
+    bool whole = begin <= at && at + 32 <= end;
+    struct seen s;
+    UNROLL
+    for (unsigned j = 0; j < 4; j++)
+        s.lanes[j] =
+            whole ? _mm256_castsi256_ps(_mm256_set1_epi32(-1)) : visible(at + 8 * j, begin, end);
+    return s;
+}
+
 /* Raw products to exponentials of query i, in place; max[i] and sum[i]. */
 static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
 {
     uint32_t begin = a->lo[i] % TR_ATTN_CHUNK, end = begin + (a->hi[i] - a->lo[i]);
     __m256 scale = _mm256_set1_ps(a->scale), cap = _mm256_set1_ps(a->cap);
-    __m256 max = _mm256_set1_ps(-INFINITY);
+    __m256 low = _mm256_set1_ps(-INFINITY), max[4] = {low, low, low, low};
     __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
                      _mm256_setzero_ps()};
 
     a->max[i] = -INFINITY;
     a->sum[i] = 0.0F;
     if (a->lo[i] >= a->hi[i]) return;
-    for (uint32_t at = begin / 8 * 8; at < end; at += 8) {
-        __m256 s = _mm256_mul_ps(_mm256_loadu_ps(e + at), scale);
-        if (a->cap > 0.0F) s = softcap_lanes(s, cap);
-        _mm256_storeu_ps(e + at, s);
-        s = _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), s, visible(at, begin, end));
-        max = _mm256_max_ps(s, max); /* s > max ? s : max, so a NaN leaves max alone */
+    for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
+        struct seen seen = seen_of(at, begin, end);
+        UNROLL
+        for (unsigned j = 0; j < 4; j++) {
+            __m256 s = _mm256_and_ps(_mm256_loadu_ps(e + at + 8 * j), seen.lanes[j]);
+            s = _mm256_mul_ps(s, scale);
+            if (a->cap > 0.0F) s = softcap_lanes(s, cap);
+            _mm256_storeu_ps(e + at + 8 * j, s);
+            /* s > max ? s : max, so a NaN leaves max alone */
+            max[j] = _mm256_max_ps(_mm256_blendv_ps(low, s, seen.lanes[j]), max[j]);
+        }
     }
-    a->max[i] = largest_lane(max) + 0.0F; /* -0 to +0 */
-    max = _mm256_set1_ps(a->max[i]);
-    for (uint32_t at = begin / 8 * 8; at < end; at += 8) {
-        __m256 x = exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(e + at), max));
-        __m256 *part = &sum[at / 8 % 4];
-        _mm256_storeu_ps(e + at, x);
-        *part = _mm256_add_ps(*part, _mm256_and_ps(x, visible(at, begin, end)));
+    max[0] = _mm256_max_ps(_mm256_max_ps(max[0], max[1]), _mm256_max_ps(max[2], max[3]));
+    a->max[i] = largest_lane(max[0]) + 0.0F; /* -0 to +0 */
+    max[0] = _mm256_set1_ps(a->max[i]);
+    for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
+        struct seen seen = seen_of(at, begin, end);
+        UNROLL
+        for (unsigned j = 0; j < 4; j++) {
+            __m256 x = exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(e + at + 8 * j), max[0]));
+            _mm256_storeu_ps(e + at + 8 * j, x);
+            sum[j] = _mm256_add_ps(sum[j], _mm256_and_ps(x, seen.lanes[j]));
+        }
     }
     a->sum[i] = r32_sum(sum);
 }
 
-static INLINE void attention(struct tr_attn_args *a, bool f16)
+static INLINE void attention(struct tr_attn_args *a, trueno_dtype type)
 {
     _Alignas(64) float e[TR_ATTN_QUERIES][TR_ATTN_CHUNK];
 
-    all_runs(a, e, false, f16);
+    all_runs(a, e, false, type);
     for (uint32_t i = 0; i < a->n_q; i++) {
         softmax(a, i, e[i]);
         memset(a->out[i], 0, a->head_dim * sizeof(float));
     }
-    all_runs(a, e, true, f16);
-}
-
-static void attention_f16_avx2(struct tr_attn_args *a)
-{
-    attention(a, true);
+    all_runs(a, e, true, type);
 }
 
 static void attention_f32_avx2(struct tr_attn_args *a)
 {
-    attention(a, false);
+    attention(a, TRUENO_TYPE_F32);
+}
+
+static void attention_f16_avx2(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_F16);
+}
+
+static void attention_bf16_avx2(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_BF16);
+}
+
+static void attention_q8_0_avx2(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_Q8_0);
+}
+
+static void attn_merge_avx2(float *max, float *sum, float *acc, const struct tr_attn_args *a)
+{
+    merge(max, sum, acc, a);
 }
 
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)
 
 static const struct tr_kernel kernels[] = {
-    TR_KERNEL_ROW("attention_f16_avx2", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
-                  attention_f16_avx2),
     TR_KERNEL_ROW("attention_f32_avx2", ATTENTION, TRUENO_TYPE_F32, ATTENTION, CPU, attention,
                   attention_f32_avx2),
+    TR_KERNEL_ROW("attention_f16_avx2", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
+                  attention_f16_avx2),
+    TR_KERNEL_ROW("attention_bf16_avx2", ATTENTION, TRUENO_TYPE_BF16, ATTENTION, CPU, attention,
+                  attention_bf16_avx2),
+    TR_KERNEL_ROW("attention_q8_0_avx2", ATTENTION, TRUENO_TYPE_Q8_0, ATTENTION, CPU, attention,
+                  attention_q8_0_avx2),
+    TR_KERNEL_ROW("attn_merge_avx2", ATTN_MERGE, TR_TYPE_NONE, ATTENTION, CPU, attn_merge,
+                  attn_merge_avx2),
 };
 const struct tr_kernel_table tr_table_attn_avx2 = {kernels, sizeof kernels / sizeof *kernels};

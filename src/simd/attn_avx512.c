@@ -5,15 +5,13 @@
 #error "this file must be compiled for AVX-512"
 #endif
 
-#include <string.h>
-
 #include "tables.h"
 #include "vec_avx512.h"
 
 typedef __m512 vec;
 #define LANES      16
 #define MAX_NQ     8
-#define PANELS(nq) ((nq) <= 2 ? 4U : 2U)
+#define PANELS(nq) ((nq) <= 2 ? 4U : 3U)
 #define ROWS(nq)   ((nq) <= 2 ? 8U : (nq) <= 6 ? 4U : 2U)
 
 static inline vec vec_zero(void)
@@ -24,6 +22,16 @@ static inline vec vec_zero(void)
 static inline vec vec_set1(float x)
 {
     return _mm512_set1_ps(x);
+}
+
+static inline vec vec_mul(vec a, vec b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline vec vec_add(vec a, vec b)
+{
+    return _mm512_add_ps(a, b);
 }
 
 static inline vec vec_fma(vec a, vec b, vec c)
@@ -44,12 +52,39 @@ static inline void vec_store(float *p, vec v, unsigned n)
         _mm512_mask_storeu_ps(p, 0xff, v);
 }
 
-static inline vec vec_cache(const void *base, size_t i, bool f16, unsigned n)
+static inline __m256i load_halves(const uint16_t *p, unsigned n)
 {
-    const uint16_t *h = (const uint16_t *)base + i;
-    if (!f16) return vec_load((const float *)base + i, n);
-    if (n == 8) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(0xff, h));
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)h));
+    if (n == 8) return _mm256_maskz_loadu_epi16(0xff, p);
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+static inline vec vec_f16(const uint16_t *p, unsigned n)
+{
+    return _mm512_cvtph_ps(load_halves(p, n));
+}
+
+static inline vec vec_bf16(const uint16_t *p, unsigned n)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(load_halves(p, n));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+static inline vec vec_i8(const uint8_t *p)
+{
+    __m128i q = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q));
+}
+
+static inline vec vec_scales(const uint8_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
+static inline vec vec_scale(const uint8_t *p)
+{
+    uint16_t half;
+    __builtin_memcpy(&half, p, sizeof half);
+    return _mm512_cvtph_ps(_mm256_set1_epi16((short)half));
 }
 
 #include "attn_tile.h"
@@ -58,59 +93,101 @@ static inline vec vec_cache(const void *base, size_t i, bool f16, unsigned n)
 static inline __mmask16 visible(uint32_t at, uint32_t begin, uint32_t end)
 {
     uint32_t from = begin > at ? begin - at : 0;
-    uint32_t to = end - at < 16 ? end - at : 16;
-    return first_lanes(to) & (__mmask16)~first_lanes(from);
+    uint32_t to = end > at ? end - at : 0;
+    return first_lanes(to < 16 ? to : 16) & (__mmask16)~first_lanes(from < 16 ? from : 16);
+}
+
+/* Raw products of 32 positions to scores, and the largest of those that are seen. */
+static INLINE void scores(float e[32], const struct tr_attn_args *a, __mmask16 seen0,
+                          __mmask16 seen1, __m512 max[2])
+{
+    UNROLL
+    for (unsigned j = 0; j < 2; j++) {
+        __mmask16 seen = j ? seen1 : seen0;
+        __m512 s = _mm512_maskz_loadu_ps(seen, e + 16 * j);
+        s = _mm512_mul_ps(s, _mm512_set1_ps(a->scale));
+        if (a->cap > 0.0F) s = softcap_lanes(s, _mm512_set1_ps(a->cap));
+        _mm512_storeu_ps(e + 16 * j, s);
+        /* s > max ? s : max, so a NaN leaves max alone */
+        max[j] = _mm512_mask_max_ps(max[j], seen, s, max[j]);
+    }
+}
+
+/* Scores of 32 positions to exponentials, and the sum of those that are seen. */
+static INLINE void exponentials(float e[32], __m512 max, __mmask16 seen0, __mmask16 seen1,
+                                __m512 sum[2])
+{
+    UNROLL
+    for (unsigned j = 0; j < 2; j++) {
+        __m512 x = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(e + 16 * j), max));
+        _mm512_storeu_ps(e + 16 * j, x);
+        sum[j] = _mm512_mask_add_ps(sum[j], j ? seen1 : seen0, sum[j], x);
+    }
 }
 
 /* Raw products to exponentials of query i, in place; max[i] and sum[i]. */
 static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
 {
     uint32_t begin = a->lo[i] % TR_ATTN_CHUNK, end = begin + (a->hi[i] - a->lo[i]);
-    __m512 scale = _mm512_set1_ps(a->scale), cap = _mm512_set1_ps(a->cap);
-    __m512 max = _mm512_set1_ps(-INFINITY);
+    __m512 max[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)};
     __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
 
     a->max[i] = -INFINITY;
     a->sum[i] = 0.0F;
     if (a->lo[i] >= a->hi[i]) return;
-    for (uint32_t at = begin / 16 * 16; at < end; at += 16) {
-        __m512 s = _mm512_mul_ps(_mm512_loadu_ps(e + at), scale);
-        if (a->cap > 0.0F) s = softcap_lanes(s, cap);
-        _mm512_storeu_ps(e + at, s);
-        /* s > max ? s : max, so a NaN leaves max alone */
-        max = _mm512_mask_max_ps(max, visible(at, begin, end), s, max);
+    for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
+        if (begin <= at && at + 32 <= end)
+            scores(e + at, a, 0xffff, 0xffff, max);
+        else
+            scores(e + at, a, visible(at, begin, end), visible(at + 16, begin, end), max);
     }
-    a->max[i] = _mm512_reduce_max_ps(max) + 0.0F; /* -0 to +0 */
-    max = _mm512_set1_ps(a->max[i]);
-    for (uint32_t at = begin / 16 * 16; at < end; at += 16) {
-        __m512 x = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(e + at), max));
-        __m512 *part = &sum[at / 16 % 2];
-        _mm512_storeu_ps(e + at, x);
-        *part = _mm512_mask_add_ps(*part, visible(at, begin, end), *part, x);
+    a->max[i] = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1])) + 0.0F; /* -0 to +0 */
+    max[0] = _mm512_set1_ps(a->max[i]);
+    for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
+        if (begin <= at && at + 32 <= end)
+            exponentials(e + at, max[0], 0xffff, 0xffff, sum);
+        else
+            exponentials(e + at, max[0], visible(at, begin, end), visible(at + 16, begin, end),
+                         sum);
     }
     a->sum[i] = r32_sum(sum[0], sum[1]);
 }
 
-static INLINE void attention(struct tr_attn_args *a, bool f16)
+static INLINE void attention(struct tr_attn_args *a, trueno_dtype type)
 {
     _Alignas(64) float e[TR_ATTN_QUERIES][TR_ATTN_CHUNK];
 
-    all_runs(a, e, false, f16);
+    all_runs(a, e, false, type);
     for (uint32_t i = 0; i < a->n_q; i++) {
         softmax(a, i, e[i]);
         memset(a->out[i], 0, a->head_dim * sizeof(float));
     }
-    all_runs(a, e, true, f16);
-}
-
-static void attention_f16_avx512(struct tr_attn_args *a)
-{
-    attention(a, true);
+    all_runs(a, e, true, type);
 }
 
 static void attention_f32_avx512(struct tr_attn_args *a)
 {
-    attention(a, false);
+    attention(a, TRUENO_TYPE_F32);
+}
+
+static void attention_f16_avx512(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_F16);
+}
+
+static void attention_bf16_avx512(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_BF16);
+}
+
+static void attention_q8_0_avx512(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_Q8_0);
+}
+
+static void attn_merge_avx512(float *max, float *sum, float *acc, const struct tr_attn_args *a)
+{
+    merge(max, sum, acc, a);
 }
 
 #define CPU                                                                                        \
@@ -118,9 +195,15 @@ static void attention_f32_avx512(struct tr_attn_args *a)
      TRUENO_CPU_AVX512BW | TRUENO_CPU_AVX512VL | TRUENO_CPU_AVX512DQ)
 
 static const struct tr_kernel kernels[] = {
-    TR_KERNEL_ROW("attention_f16_avx512", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
-                  attention_f16_avx512),
     TR_KERNEL_ROW("attention_f32_avx512", ATTENTION, TRUENO_TYPE_F32, ATTENTION, CPU, attention,
                   attention_f32_avx512),
+    TR_KERNEL_ROW("attention_f16_avx512", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
+                  attention_f16_avx512),
+    TR_KERNEL_ROW("attention_bf16_avx512", ATTENTION, TRUENO_TYPE_BF16, ATTENTION, CPU, attention,
+                  attention_bf16_avx512),
+    TR_KERNEL_ROW("attention_q8_0_avx512", ATTENTION, TRUENO_TYPE_Q8_0, ATTENTION, CPU, attention,
+                  attention_q8_0_avx512),
+    TR_KERNEL_ROW("attn_merge_avx512", ATTN_MERGE, TR_TYPE_NONE, ATTENTION, CPU, attn_merge,
+                  attn_merge_avx512),
 };
 const struct tr_kernel_table tr_table_attn_avx512 = {kernels, sizeof kernels / sizeof *kernels};

@@ -4,20 +4,24 @@
  *
  *   vec, LANES             vector of LANES floats (8 or 16)
  *   MAX_NQ                 most queries of one tile (4 or 8)
- *   PANELS(nq), ROWS(nq)   panels of keys, and vectors of a value row, that fit the registers
- *                          beside nq queries; powers of two, at most 4 and 8
- *   vec_zero() vec_set1(x) vec_fma(a, b, c)
+ *   PANELS(nq), ROWS(nq)   panels of keys, at most 4, and vectors of a value row, a power of two
+ *                          up to 8, that fit the registers beside nq queries
+ *   vec_zero() vec_set1(x) vec_mul(a, b) vec_add(a, b) vec_fma(a, b, c) exp_lanes(x)
  *   vec_load(p, n) vec_store(p, v, n)    n floats: LANES, or 8
- *   vec_cache(base, i, f16, n)           n elements from i of a cache of halves or floats
+ *   vec_f16(p, n) vec_bf16(p, n)         n halves, widened
+ *   vec_i8(p) vec_scales(p) vec_scale(p) LANES int8; LANES f16; one f16 in all lanes
  *
- * nq, np, nv, n and f16 are constants wherever a tile is used: each combination becomes its own
+ * nq, np, nv, n and type are constants wherever a tile is used: each combination becomes its own
  * straight code. A chain over d or over positions is never cut, so that the tiling leaves no trace
  * in the bits. */
 #ifndef TR_ATTN_TILE_H
 #define TR_ATTN_TILE_H
 
-#include "act.h"
+#include <math.h>
+#include <string.h>
+
 #include "attn_run.h"
+#include "kv_q8_0.h"
 
 #define INLINE inline __attribute__((always_inline))
 /* Before loops of constant length: arrays of vectors become registers once no index is left. */
@@ -35,56 +39,105 @@ struct tile {
     const struct tr_attn_args *a;
     uint32_t n_q;
     const float *q[MAX_NQ];
-    float *e[MAX_NQ]; /* [TR_ATTN_CHUNK] each: scores, later their exponentials */
+    float *e; /* [n_q][TR_ATTN_CHUNK]: scores, later their exponentials */
     float *out[MAX_NQ];
 };
 
+/* n elements from i of a cache without blocks. */
+static INLINE vec plain(const void *cache, size_t i, trueno_dtype type, unsigned n)
+{
+    if (type == TRUENO_TYPE_F16) return vec_f16((const uint16_t *)cache + i, n);
+    if (type == TRUENO_TYPE_BF16) return vec_bf16((const uint16_t *)cache + i, n);
+    return vec_load((const float *)cache + i, n);
+}
+
+/* s[i][j] += q[i][d] k[j] for n elements d from d0 on. */
+static INLINE void dot_block(vec s[][4 * PANEL_VECS], const struct tile *t, size_t panel, size_t d0,
+                             size_t n, unsigned nq, unsigned np, trueno_dtype type)
+{
+    bool q8 = type == TRUENO_TYPE_Q8_0;
+    size_t dim = t->a->head_dim, q8_stride = dim / 32 * KEY_BLOCK_BYTES;
+    const uint8_t *q8_block =
+        (const uint8_t *)t->a->k_cache + panel * q8_stride + d0 / 32 * KEY_BLOCK_BYTES;
+    vec key[4 * PANEL_VECS], scale[4 * PANEL_VECS];
+
+    if (q8) {
+        UNROLL
+        for (unsigned j = 0; j < np * PANEL_VECS; j++)
+            scale[j] =
+                vec_scales(q8_block + j / PANEL_VECS * q8_stride + j % PANEL_VECS * LANES * 2);
+    }
+    for (size_t d = 0; d < n; d++) {
+        UNROLL
+        for (unsigned j = 0; j < np * PANEL_VECS; j++) {
+            size_t lane = 16 * d + j % PANEL_VECS * LANES;
+            size_t at = (panel + j / PANEL_VECS) * dim * 16 + 16 * d0 + lane;
+            const uint8_t *q = q8_block + j / PANEL_VECS * q8_stride + 2 * 16 + lane;
+            key[j] = q8 ? vec_mul(vec_i8(q), scale[j]) : plain(t->a->k_cache, at, type, LANES);
+        }
+        UNROLL
+        for (unsigned i = 0; i < nq; i++) {
+            vec x = vec_set1(t->q[i][d0 + d]);
+            UNROLL
+            for (unsigned j = 0; j < np * PANEL_VECS; j++) s[i][j] = vec_fma(key[j], x, s[i][j]);
+        }
+    }
+}
+
 /* e[i][p] = q[i] . k[p] for np panels from `panel` on. */
 static INLINE void dot_panels(const struct tile *t, size_t panel, unsigned nq, unsigned np,
-                              bool f16)
+                              trueno_dtype type)
 {
-    size_t panel_size = 16 * t->a->head_dim;
-    vec s[MAX_NQ][4 * PANEL_VECS], key[4 * PANEL_VECS];
+    size_t dim = t->a->head_dim, n = type == TRUENO_TYPE_Q8_0 ? 32 : dim;
+    vec s[MAX_NQ][4 * PANEL_VECS];
 
     UNROLL
     for (unsigned i = 0; i < nq; i++) {
         UNROLL
         for (unsigned j = 0; j < np * PANEL_VECS; j++) s[i][j] = vec_zero();
     }
-    for (size_t d = 0; d < t->a->head_dim; d++) {
-        UNROLL
-        for (unsigned j = 0; j < np * PANEL_VECS; j++) {
-            size_t at = (panel + j / PANEL_VECS) * panel_size + 16 * d + j % PANEL_VECS * LANES;
-            key[j] = vec_cache(t->a->k_cache, at, f16, LANES);
-        }
-        UNROLL
-        for (unsigned i = 0; i < nq; i++) {
-            vec x = vec_set1(t->q[i][d]);
-            UNROLL
-            for (unsigned j = 0; j < np * PANEL_VECS; j++) s[i][j] = vec_fma(key[j], x, s[i][j]);
-        }
-    }
+    for (size_t d = 0; d < dim; d += n) dot_block(s, t, panel, d, n, nq, np, type);
     UNROLL
     for (unsigned i = 0; i < nq; i++) {
-        float *e = t->e[i] + 16 * panel % TR_ATTN_CHUNK;
+        float *e = t->e + i * TR_ATTN_CHUNK + 16 * panel % TR_ATTN_CHUNK;
         UNROLL
         for (unsigned j = 0; j < np * PANEL_VECS; j++) vec_store(e + LANES * j, s[i][j], LANES);
     }
 }
 
-static INLINE void dot_run(const struct tile *t, const struct run *r, unsigned nq, bool f16)
+/* Tiles of PANELS(nq); what is left in twos and ones, and four as two and two. */
+static INLINE void dot_run(const struct tile *t, const struct run *r, unsigned nq,
+                           trueno_dtype type)
 {
-    size_t p = r->begin;
+    const unsigned most = PANELS(nq);
+    size_t p = r->begin, end = r->end;
 
-    for (; p + PANELS(nq) <= r->end; p += PANELS(nq)) dot_panels(t, p, nq, PANELS(nq), f16);
-    for (; p < r->end; p++) dot_panels(t, p, nq, 1, f16);
+    for (; end - p >= most && !(most == 3 && end - p == 4); p += most)
+        dot_panels(t, p, nq, most, type);
+    if (most > 2)
+        for (; end - p >= 2; p += 2) dot_panels(t, p, nq, 2, type);
+    for (; p < end; p++) dot_panels(t, p, nq, 1, type);
+}
+
+/* n elements from d on of the value of position p; j vectors after one that begins a block of the
+ * tile's. */
+static INLINE vec value_at(const struct tr_attn_args *a, size_t p, size_t d, unsigned j,
+                           trueno_dtype type, unsigned n)
+{
+    size_t dim = a->head_dim;
+    const uint8_t *row = (const uint8_t *)a->v_cache + p * (dim / 32 * VALUE_BLOCK_BYTES);
+    const uint8_t *q = row + dim / 32 * 2 + d + LANES * j;
+
+    if (type != TRUENO_TYPE_Q8_0) return plain(a->v_cache, p * dim + d + LANES * j, type, n);
+    /* tiles wider than a block of 32 begin with one, others lie in one */
+    return vec_mul(vec_i8(q), vec_scale(row + 2 * (d / 32 + LANES * j / 32)));
 }
 
 /* out[i] += sum over the run of e[i][p] * v[p], for nv vectors of n elements from d on. */
 static INLINE void mix_rows(const struct tile *t, const struct run *r, size_t d, unsigned nq,
-                            unsigned nv, bool f16, unsigned n)
+                            unsigned nv, trueno_dtype type, unsigned n)
 {
-    size_t head_dim = t->a->head_dim;
+    const float *e = t->e + r->begin % TR_ATTN_CHUNK;
     vec o[MAX_NQ][8], value[8];
 
     UNROLL
@@ -92,14 +145,12 @@ static INLINE void mix_rows(const struct tile *t, const struct run *r, size_t d,
         UNROLL
         for (unsigned j = 0; j < nv; j++) o[i][j] = vec_load(t->out[i] + d + LANES * j, n);
     }
-    for (size_t p = r->begin; p < r->end; p++) {
+    for (size_t p = r->begin; p < r->end; p++, e++) {
         UNROLL
-        for (unsigned j = 0; j < nv; j++) {
-            value[j] = vec_cache(t->a->v_cache, p * head_dim + d + LANES * j, f16, n);
-        }
+        for (unsigned j = 0; j < nv; j++) value[j] = value_at(t->a, p, d, j, type, n);
         UNROLL
         for (unsigned i = 0; i < nq; i++) {
-            vec x = vec_set1(t->e[i][p % TR_ATTN_CHUNK]);
+            vec x = vec_set1(e[i * TR_ATTN_CHUNK]);
             UNROLL
             for (unsigned j = 0; j < nv; j++) o[i][j] = vec_fma(x, value[j], o[i][j]);
         }
@@ -113,61 +164,103 @@ static INLINE void mix_rows(const struct tile *t, const struct run *r, size_t d,
 
 /* As many blocks of nv vectors as fit the rest of the row; returns where they end. */
 static INLINE size_t mix_blocks(const struct tile *t, const struct run *r, size_t d, unsigned nq,
-                                unsigned nv, bool f16)
+                                unsigned nv, trueno_dtype type)
 {
     if (nv > ROWS(nq)) return d;
-    for (; d + LANES * nv <= t->a->head_dim; d += LANES * nv) mix_rows(t, r, d, nq, nv, f16, LANES);
+    for (; d + LANES * nv <= t->a->head_dim; d += LANES * nv)
+        mix_rows(t, r, d, nq, nv, type, LANES);
     return d;
 }
 
-static INLINE void mix_run(const struct tile *t, const struct run *r, unsigned nq, bool f16)
+static INLINE void mix_run(const struct tile *t, const struct run *r, unsigned nq,
+                           trueno_dtype type)
 {
-    size_t d = mix_blocks(t, r, 0, nq, 8, f16);
-    d = mix_blocks(t, r, d, nq, 4, f16);
-    d = mix_blocks(t, r, d, nq, 2, f16);
-    d = mix_blocks(t, r, d, nq, 1, f16);
-    if (d < t->a->head_dim) mix_rows(t, r, d, nq, 1, f16, 8);
+    size_t d = mix_blocks(t, r, 0, nq, 8, type);
+    d = mix_blocks(t, r, d, nq, 4, type);
+    d = mix_blocks(t, r, d, nq, 2, type);
+    d = mix_blocks(t, r, d, nq, 1, type);
+    if (type != TRUENO_TYPE_Q8_0 && d < t->a->head_dim) mix_rows(t, r, d, nq, 1, type, 8);
 }
 
 static INLINE void dot_or_mix(const struct tile *t, const struct run *r, bool mix, unsigned nq,
-                              bool f16)
+                              trueno_dtype type)
 {
     if (mix)
-        mix_run(t, r, nq, f16);
+        mix_run(t, r, nq, type);
     else
-        dot_run(t, r, nq, f16);
+        dot_run(t, r, nq, type);
 }
 
-/* All runs, each by its queries in tiles of nearly equal size. */
+static INLINE void any_tile(const struct tile *t, const struct run *r, bool mix, trueno_dtype type)
+{
+    switch (t->n_q) {
+    case 1: dot_or_mix(t, r, mix, 1, type); break;
+    case 2: dot_or_mix(t, r, mix, 2, type); break;
+    case 3: dot_or_mix(t, r, mix, 3, type); break;
+    case 4: dot_or_mix(t, r, mix, 4, type); break;
+#if MAX_NQ == 8
+    case 5: dot_or_mix(t, r, mix, 5, type); break;
+    case 6: dot_or_mix(t, r, mix, 6, type); break;
+    case 7: dot_or_mix(t, r, mix, 7, type); break;
+    case 8: dot_or_mix(t, r, mix, 8, type); break;
+#endif
+    }
+}
+
+/* How many of the run's queries from the first-th on are neighbours. */
+static INLINE uint32_t neighbours(const struct run *r, uint32_t first)
+{
+    uint32_t n = 1;
+    while (first + n < r->n_q && r->q[first + n] == r->q[first] + n) n++;
+    return n;
+}
+
+/* All runs, each by its queries in tiles of nearly equal size. The queries of a tile are
+ * neighbours, so that one address leads to all their scores. */
 static INLINE void all_runs(const struct tr_attn_args *a, float e[][TR_ATTN_CHUNK], bool mix,
-                            bool f16)
+                            trueno_dtype type)
 {
     struct ranges s = ranges_of(a, mix ? 1 : 16);
     struct run r = {0};
 
     while (next_run(&r, &s, r.end)) {
-        size_t n_tiles = (r.n_q + MAX_NQ - 1) / MAX_NQ;
-        for (size_t k = 0; k < n_tiles; k++) {
-            size_t first = tr_tile(k, r.n_q, n_tiles);
-            struct tile t = {.a = a, .n_q = (uint32_t)(tr_tile(k + 1, r.n_q, n_tiles) - first)};
-            for (size_t i = 0; i < t.n_q; i++) {
-                uint8_t query = r.q[first + i];
-                t.q[i] = a->q[query];
-                t.e[i] = e[query];
-                t.out[i] = a->out[query];
+        for (uint32_t i = 0, n; i < r.n_q; i += n) {
+            uint32_t left = neighbours(&r, i), n_tiles = (left + MAX_NQ - 1) / MAX_NQ;
+            n = (left + n_tiles - 1) / n_tiles;
+            struct tile t = {.a = a, .n_q = n, .e = e[r.q[i]]};
+            for (uint32_t k = 0; k < n; k++) {
+                t.q[k] = a->q[r.q[i + k]];
+                t.out[k] = a->out[r.q[i + k]];
             }
-            switch (t.n_q) {
-            case 1: dot_or_mix(&t, &r, mix, 1, f16); break;
-            case 2: dot_or_mix(&t, &r, mix, 2, f16); break;
-            case 3: dot_or_mix(&t, &r, mix, 3, f16); break;
-            case 4: dot_or_mix(&t, &r, mix, 4, f16); break;
-#if MAX_NQ == 8
-            case 5: dot_or_mix(&t, &r, mix, 5, f16); break;
-            case 6: dot_or_mix(&t, &r, mix, 6, f16); break;
-            case 7: dot_or_mix(&t, &r, mix, 7, f16); break;
-            case 8: dot_or_mix(&t, &r, mix, 8, f16); break;
-#endif
-            }
+            any_tile(&t, &r, mix, type);
+        }
+    }
+}
+
+/* tr_attn_merge_fn. r = exp(-|M - m|), whichever is larger. */
+static INLINE void merge(float *max, float *sum, float *acc, const struct tr_attn_args *a)
+{
+    float ratio[TR_ATTN_QUERIES] = {0};
+
+    for (uint32_t i = 0; i < a->n_q; i++) ratio[i] = -fabsf(max[i] - a->max[i]);
+    for (size_t i = 0; i < TR_ATTN_QUERIES; i += 8)
+        vec_store(ratio + i, exp_lanes(vec_load(ratio + i, 8)), 8);
+    for (uint32_t i = 0; i < a->n_q; i++) {
+        bool first = sum[i] == 0.0F, grows = a->max[i] > max[i];
+        float *to = acc + i * a->head_dim;
+        vec old = vec_set1(grows ? ratio[i] : 1.0F), new = vec_set1(grows ? 1.0F : ratio[i]);
+
+        if (a->lo[i] >= a->hi[i]) continue;
+        sum[i] = first   ? a->sum[i]
+                 : grows ? sum[i] * ratio[i] + a->sum[i]
+                         : sum[i] + a->sum[i] * ratio[i];
+        if (first || grows) max[i] = a->max[i];
+        if (first) memcpy(to, a->out[i], a->head_dim * sizeof *to);
+        for (size_t d = 0, n; !first && d < a->head_dim; d += n) {
+            n = a->head_dim - d < LANES ? 8 : LANES;
+            vec x = vec_mul(vec_load(to + d, (unsigned)n), old);
+            vec y = vec_mul(vec_load(a->out[i] + d, (unsigned)n), new);
+            vec_store(to + d, vec_add(x, y), (unsigned)n);
         }
     }
 }

@@ -18,8 +18,9 @@ enum tr_op {
     TR_OP_GEGLU,  /* gelu_tanh(gate) * up */
     TR_OP_ROPE_NORM,
     TR_OP_ROPE_NEOX,
-    TR_OP_KV_STORE,  /* dtype F16 or F32: the cache's type */
-    TR_OP_ATTENTION, /* dtype F16 or F32: the cache's type */
+    TR_OP_KV_STORE,   /* dtype F32, F16, BF16 or Q8_0: the cache's type */
+    TR_OP_ATTENTION,  /* dtype as of KV_STORE */
+    TR_OP_ATTN_MERGE, /* running softmax */
     TR_OP_COUNT
 };
 
@@ -72,10 +73,16 @@ typedef void (*tr_glu_fn)(float *y, const float *gate, const float *up, size_t n
  * without fma. NORM: pairs (2i, 2i+1); NEOX: pairs (i, i + n_pairs). */
 typedef void (*tr_rope_fn)(float *x, const float *cos, const float *sin, size_t n_pairs);
 
-/* KV cache of one layer and KV head, for n_ctx positions (a multiple of 16):
- *   K in panels of 16 positions: element d of position p at k[((p / 16) * head_dim + d) * 16 + p %
- * 16] V in rows:                   element d of position p at v[p * head_dim + d] Stores key and
- * value of position pos, rounded to nearest even in the cache's type. */
+/* KV cache of one layer and KV head, for n_ctx positions (a multiple of 16). n positions take
+ * n * trueno_row_bytes(type, head_dim) bytes for K and as many for V. In F32, F16 and BF16
+ *   K in panels of 16 positions: element d of position p at k[((p / 16) * head_dim + d) * 16 +
+ * p%16] V in rows:                   element d of position p at v[p * head_dim + d] rounded to
+ * nearest even. In Q8_0 (head_dim a multiple of 32) an element is scale * q, exactly; the 32
+ * elements of a block b = d / 32 of a position share the scale, an f16: K panel: for every block:
+ * f16 scale[16], int8 q[32][16] (544 bytes); last index: p % 16 V row:   f16 scale[head_dim / 32],
+ * int8 q[head_dim] scale = f16(largest |x| / 127), q = rint(x * (1 / scale)) within +-127; 0 if
+ * scale is 0. A block whose scale is not finite, NaN or infinity among its x included, has scale
+ * NaN and q = 0. Stores key and value of position pos. */
 typedef void (*tr_kv_store_fn)(void *k_cache, void *v_cache, const float *k, const float *v,
                                size_t pos, size_t head_dim);
 
@@ -87,7 +94,8 @@ typedef void (*tr_kv_store_fn)(void *k_cache, void *v_cache, const float *k, con
  *   max[i] = largest s_p, NaN passed over, +0 if zero;  e_p = exp(s_p - max[i]) (tr_expf, math.h)
  *   sum[i] = sum of e_p in R32 order (index p mod 32; plain additions)
  *   out[i][d] = fma chain over ascending p of e_p * v[p][d], from +0
- * head_dim is a multiple of 8 up to 4096. */
+ * k[p][d] and v[p][d] are the cache's elements as float32. head_dim is a multiple of 8 (Q8_0: 32)
+ * up to 4096. */
 struct tr_attn_args {
     const void *k_cache, *v_cache; /* of the layer and KV head, from position 0 */
     size_t head_dim;
@@ -100,6 +108,15 @@ struct tr_attn_args {
 };
 typedef void (*tr_attn_fn)(struct tr_attn_args *a);
 
+/* Merges the results of one chunk into the running softmax of its queries: max[i], sum[i] and
+ * acc + i * head_dim are those of query i over the chunks before. With (M, S, A) the running values
+ * and (m, s, o) the chunk's, for queries that see something of it:
+ *   S == 0: (m, s, o)
+ *   m > M:  r = exp(M - m): (m, S * r + s, A * r + o)
+ *   else:   r = exp(m - M): (M, S + s * r, A + o * r)
+ * by plain products and sums. Chunks are merged in ascending order. acc does not overlap out. */
+typedef void (*tr_attn_merge_fn)(float *max, float *sum, float *acc, const struct tr_attn_args *a);
+
 union tr_fn {
     tr_gemm_fn gemm;
     tr_gemm_wide_fn gemm_wide; /* of rows that have `fits` */
@@ -109,6 +126,7 @@ union tr_fn {
     tr_rope_fn rope;
     tr_kv_store_fn kv_store;
     tr_attn_fn attention;
+    tr_attn_merge_fn attn_merge;
 };
 
 /* What a chooser may take for another: exact kernels give the bits of the C reference, reordered

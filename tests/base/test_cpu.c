@@ -14,7 +14,12 @@
 #include "base/cgroup.h"
 #include "base/cpu.h"
 
-/* The names of the features in /proc/cpuinfo. */
+/* How /proc/cpuinfo names the line, and the features. Under an emulator it is the host's. */
+#if defined(__aarch64__)
+#define FLAGS_LINE "Features"
+#else
+#define FLAGS_LINE "flags"
+#endif
 static const struct {
     uint32_t bit;
     const char *flag;
@@ -45,10 +50,11 @@ static void test_features_match_the_kernel(void **state)
     size_t cap = 0;
     bool found = false;
     while (f && !found && getline(&line, &cap, f) > 0)
-        found = !strncmp(line, "flags", 5) || !strncmp(line, "Features", 8);
+        found = !strncmp(line, FLAGS_LINE, strlen(FLAGS_LINE));
     if (f) fclose(f);
     if (!found) {
         free(line);
+        print_message("skipped: /proc/cpuinfo has no line " FLAGS_LINE "\n");
         skip();
     }
     uint32_t expected = 0;
@@ -116,6 +122,20 @@ static void test_levels(void **state)
     assert_int_equal(sapphire & mask, alder_lake);
     assert_true(tr_cpu_level_mask("avx2", &mask));
     assert_int_equal(sapphire & mask, haswell);
+#elif defined(__aarch64__)
+    const uint32_t cortex_a72 = TRUENO_CPU_NEON;
+    const uint32_t neoverse_n1 = cortex_a72 | TRUENO_CPU_DOTPROD;
+    const uint32_t neoverse_v1 = neoverse_n1 | TRUENO_CPU_I8MM;
+    assert_int_equal(n, 4);
+    assert_string_equal(tr_cpu_level_of(cortex_a72), "neon");
+    assert_string_equal(tr_cpu_level_of(neoverse_n1), "dotprod");
+    assert_string_equal(tr_cpu_level_of(neoverse_v1), "i8mm");
+    assert_string_equal(tr_cpu_level_of(TRUENO_CPU_DOTPROD), "ref");
+    assert_string_equal(tr_cpu_level_of(cortex_a72 | TRUENO_CPU_I8MM), "neon");
+    assert_true(tr_cpu_level_mask("dotprod", &mask));
+    assert_int_equal(neoverse_v1 & mask, neoverse_n1);
+    assert_true(tr_cpu_level_mask("neon", &mask));
+    assert_int_equal(neoverse_v1 & mask, cortex_a72);
 #endif
 }
 

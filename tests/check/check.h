@@ -66,6 +66,7 @@ void check_glu(struct check *t, const struct tr_kernel *k, const struct tr_kerne
 void check_rope(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
 void check_kv_store(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
 void check_attention(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
+void check_attn_merge(struct check *t, const struct tr_kernel *k, const struct tr_kernel *ref);
 
 /* Begins a case: its description is printed with every failure. */
 void check_case(struct check *t, const char *fmt, ...) TRUENO_PRINTF(2, 3);

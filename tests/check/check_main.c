@@ -27,6 +27,7 @@ static const struct family families[TR_OP_COUNT] = {
     [TR_OP_ROPE_NEOX] = {"rope_neox", check_rope},
     [TR_OP_KV_STORE] = {"kv_store", check_kv_store},
     [TR_OP_ATTENTION] = {"attention", check_attention},
+    [TR_OP_ATTN_MERGE] = {"attn_merge", check_attn_merge},
 };
 
 struct options {

@@ -50,12 +50,13 @@ static double compare(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx, do
     return nmse;
 }
 
+static const char *const kv_names[] = {"F16", "F32", "BF16", "Q8_0"}; /* by trueno_kv_type */
+
 static void expect(const struct toy *t, trueno_kv_type kv, uint32_t n_ctx, double limit)
 {
     double nmse = compare(t, kv, n_ctx, NULL);
     print_message("%-7s rope %-9s tied %d window %2u kv %s: NMSE %.2e (limit %.0e)\n", t->arch,
-                  t->rope ? t->rope : "-", t->tied, t->window, kv == TRUENO_KV_F32 ? "F32" : "F16",
-                  nmse, limit);
+                  t->rope ? t->rope : "-", t->tied, t->window, kv_names[kv], nmse, limit);
     if (!(nmse <= limit)) fail_msg("NMSE %.3e is above %.0e", nmse, limit);
 }
 
@@ -68,6 +69,30 @@ static void every_architecture_in_f32(void **state)
         expect(&t, TRUENO_KV_F16, 512, 1e-6);
         t.tied = !t.tied;
         expect(&t, TRUENO_KV_F32, 512, 1e-10);
+    }
+}
+
+/* What rounding keys and values costs, in squared error over squared size, for numbers without a
+ * preferred mantissa: a float of b bits is off by up to u = 2^-b of its leading power of two, u^2/3
+ * on average, and its square is 2.2 times the square of that power: 4e-8 for F16 (b = 11), 2e-6 for
+ * BF16 (b = 8). In Q8_0 a step is 1/127 of the largest of 32, which for Gaussian numbers is 2.4
+ * times their deviation, and the error 1/12 of its square: 3e-5.
+ * Rounded values are averaged as values are, so they bring just that to a branch's output. Rounded
+ * keys shift a score by that share of its size, so the output by that times the scores' variance,
+ * up to 3 here. The branch is added to a residual stream no smaller than it, and layers' errors add
+ * up: 3 layers times (1 + 3). (gemma3 has 13, but windows of 16 and a larger residual stream.)
+ */
+static void rounded_caches(void **state)
+{
+    static const struct {
+        trueno_kv_type kv;
+        double rounding;
+    } types[] = {{TRUENO_KV_F16, 4e-8}, {TRUENO_KV_BF16, 2e-6}, {TRUENO_KV_Q8_0, 3e-5}};
+    (void)state;
+    for (size_t i = 0; toy_arch(i) != NULL; i++) {
+        struct toy t = toy_default(toy_arch(i));
+        t.head_dim = 64;
+        for (size_t k = 0; k < 3; k++) expect(&t, types[k].kv, 512, 12 * types[k].rounding);
     }
 }
 
@@ -141,9 +166,8 @@ static void quantised_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_architecture_in_f32),
-        cmocka_unit_test(every_rope_scaling),
-        cmocka_unit_test(windows_caps_and_biases),
+        cmocka_unit_test(every_architecture_in_f32), cmocka_unit_test(rounded_caches),
+        cmocka_unit_test(every_rope_scaling),        cmocka_unit_test(windows_caps_and_biases),
         cmocka_unit_test(quantised_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,9 +22,9 @@
 #endif
 #endif
 #if defined(SLOW) || defined(__SANITIZE_THREAD__)
-enum { N = 70 };
+enum { N = 70, N_KV = 4 /* types of the cache */ };
 #else
-enum { N = 600 };
+enum { N = 600, N_KV = 4 };
 #endif
 
 static trueno_ctx *new_ctx(void)
@@ -34,7 +34,8 @@ static trueno_ctx *new_ctx(void)
     return ctx;
 }
 
-static trueno_session *new_session(const trueno_model *m, uint32_t n_threads, uint32_t n_batch)
+static trueno_session *new_session_kv(const trueno_model *m, uint32_t n_threads, uint32_t n_batch,
+                                      trueno_kv_type kv)
 {
     trueno_session_options so = TRUENO_SESSION_OPTIONS_INIT;
     trueno_session *s = NULL;
@@ -43,8 +44,14 @@ static trueno_session *new_session(const trueno_model *m, uint32_t n_threads, ui
     so.n_threads = n_threads;
     so.n_batch = n_batch;
     so.n_logits = N;
+    so.kv_type = kv;
     if (trueno_session_new(&s, m, &so, &err) != TRUENO_OK) fail_msg("%s", err.message);
     return s;
+}
+
+static trueno_session *new_session(const trueno_model *m, uint32_t n_threads, uint32_t n_batch)
+{
+    return new_session_kv(m, n_threads, n_batch, TRUENO_KV_F16);
 }
 
 static void eval(trueno_session *s, const trueno_token *tokens, size_t n, trueno_logits_mode mode)
@@ -55,9 +62,9 @@ static void eval(trueno_session *s, const trueno_token *tokens, size_t n, trueno
 
 /* All logits of the tokens with these settings, in fresh memory. */
 static float *all_logits(const trueno_model *m, const trueno_token *tokens, uint32_t n_threads,
-                         uint32_t n_batch, uint32_t n_vocab)
+                         uint32_t n_batch, uint32_t n_vocab, trueno_kv_type kv)
 {
-    trueno_session *s = new_session(m, n_threads, n_batch);
+    trueno_session *s = new_session_kv(m, n_threads, n_batch, kv);
     float *copy = malloc((size_t)N * n_vocab * sizeof *copy);
     assert_non_null(copy);
     eval(s, tokens, N, TRUENO_LOGITS_ALL);
@@ -66,22 +73,32 @@ static float *all_logits(const trueno_model *m, const trueno_token *tokens, uint
     return copy;
 }
 
+/* The toy with heads that a cache of this type can hold. */
+static struct toy toy_for(const char *arch, trueno_kv_type kv)
+{
+    struct toy t = toy_default(arch);
+    t.n_ctx = 1024;
+    if (kv == TRUENO_KV_Q8_0 && t.head_dim % 32 != 0) t.head_dim = 64;
+    return t;
+}
+
 static void same_bits_for_any_split(void **state)
 {
     static const uint32_t threads[] = {1, 2, 3, 7}, batches[] = {1, 7, 64, 512};
     trueno_token tokens[N];
     (void)state;
-    for (size_t a = 0; toy_arch(a) != NULL; a++) {
-        struct toy t = toy_default(toy_arch(a));
-        t.n_ctx = 1024;
+    for (size_t run = 0; toy_arch(run / N_KV) != NULL; run++) {
+        size_t a = run / N_KV;
+        trueno_kv_type kv = (trueno_kv_type)(run % N_KV);
+        struct toy t = toy_for(toy_arch(a), kv);
         t.type = a == 0 ? TRUENO_TYPE_Q8_0 : a == 1 ? TRUENO_TYPE_Q4_1 : TRUENO_TYPE_F16;
         trueno_ctx *ctx = new_ctx();
         trueno_model *m = toy_load(ctx, &t);
         toy_tokens(tokens, N, t.n_vocab, 3);
-        float *first = all_logits(m, tokens, 1, 512, t.n_vocab);
+        float *first = all_logits(m, tokens, 1, 512, t.n_vocab, kv);
         for (size_t i = 0; i < 4; i++) {
             /* not the whole square: each value of both settings once, in changing company */
-            float *other = all_logits(m, tokens, threads[i], batches[(i + a) % 4], t.n_vocab);
+            float *other = all_logits(m, tokens, threads[i], batches[(i + run) % 4], t.n_vocab, kv);
             assert_memory_equal(first, other, (size_t)N * t.n_vocab * sizeof *first);
             free(other);
         }
@@ -97,7 +114,7 @@ static void same_bits_on_every_instruction_set(void **state)
 {
     struct toy t = toy_default("gemma3");
     trueno_token tokens[N];
-    float *first = NULL;
+    float *first[N_KV] = {NULL};
     (void)state;
     t.type = TRUENO_TYPE_Q5_0;
     t.n_ctx = 1024;
@@ -109,29 +126,27 @@ static void same_bits_on_every_instruction_set(void **state)
         assert_int_equal(trueno_ctx_new(&ctx, &co, NULL), TRUENO_OK);
         print_message("level %s runs as %s\n", co.cpu, trueno_ctx_cpu_level(ctx));
         trueno_model *m = toy_load(ctx, &t);
-        float *logits = all_logits(m, tokens, 2, 64, t.n_vocab);
-        if (first != NULL)
-            assert_memory_equal(first, logits, (size_t)N * t.n_vocab * sizeof *first);
-        if (first == NULL)
-            first = logits;
-        else
-            free(logits);
+        for (int kv = 0; kv < N_KV; kv++) {
+            float *logits = all_logits(m, tokens, 2, 64, t.n_vocab, (trueno_kv_type)kv);
+            if (i == 0) first[kv] = logits;
+            assert_memory_equal(first[kv], logits, (size_t)N * t.n_vocab * sizeof *logits);
+            if (i > 0) free(logits);
+        }
         trueno_model_free(m);
         trueno_ctx_free(ctx);
     }
-    free(first);
+    for (int kv = 0; kv < N_KV; kv++) free(first[kv]);
 }
 
-static void modes_and_rewind(void **state)
+static void check_modes_and_rewind(trueno_kv_type kv)
 {
-    struct toy t = toy_default("llama");
+    struct toy t = toy_for("phi3", kv);
     trueno_ctx *ctx = new_ctx();
     trueno_model *m = toy_load(ctx, &t);
-    trueno_session *s = new_session(m, 2, 64);
+    trueno_session *s = new_session_kv(m, 2, 64, kv);
     trueno_token tokens[40];
     size_t row = t.n_vocab * sizeof(float);
     float *last = malloc(row);
-    (void)state;
     toy_tokens(tokens, 40, t.n_vocab, 9);
     assert_null(trueno_session_logits(s, -1));
     eval(s, tokens, 40, TRUENO_LOGITS_LAST);
@@ -158,6 +173,13 @@ static void modes_and_rewind(void **state)
     trueno_session_free(s);
     trueno_model_free(m);
     trueno_ctx_free(ctx);
+}
+
+/* With a sliding window of 16. */
+static void modes_and_rewind(void **state)
+{
+    (void)state;
+    for (int kv = 0; kv < N_KV; kv++) check_modes_and_rewind((trueno_kv_type)kv);
 }
 
 static void wrong_calls_change_nothing(void **state)
@@ -211,6 +233,10 @@ static void wrong_calls_change_nothing(void **state)
     o.kv_type = (trueno_kv_type)9;
     assert_int_equal(trueno_session_new(&s, m, &o, &err), TRUENO_ERR_ARGUMENT);
     o = good;
+    o.kv_type = TRUENO_KV_Q8_0; /* heads of 48 */
+    assert_int_equal(trueno_session_new(&s, m, &o, &err), TRUENO_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "multiple of 32"));
+    o = good;
     o.n_ctx = UINT32_MAX;
     assert_int_equal(trueno_session_new(&s, m, &o, &err), TRUENO_ERR_ARGUMENT);
     o = good;
@@ -261,9 +287,15 @@ static void count_free(void *user, void *ptr)
 static void estimate_is_exact(void **state)
 {
     (void)state;
+    /* of a head of 64: K or V of one position */
+    static const uint64_t head_bytes[N_KV] = {[TRUENO_KV_F16] = 128,
+                                              [TRUENO_KV_F32] = 256,
+                                              [TRUENO_KV_BF16] = 128,
+                                              [TRUENO_KV_Q8_0] = 68};
     for (size_t a = 0; toy_arch(a) != NULL; a++) {
         struct toy t = toy_default(toy_arch(a));
         t.type = TRUENO_TYPE_Q4_0;
+        t.head_dim = 64;
         trueno_ctx *ctx = new_ctx();
         trueno_gguf_writer *w;
         trueno_gguf *g = toy_open(ctx, &t, &w);
@@ -277,7 +309,7 @@ static void estimate_is_exact(void **state)
         so.n_ctx = (uint32_t)(100 + 37 * a);
         so.n_threads = (uint32_t)(1 + a % 3);
         so.n_logits = 3;
-        so.kv_type = a % 2 ? TRUENO_KV_F32 : TRUENO_KV_F16;
+        so.kv_type = (trueno_kv_type)(a % N_KV);
         assert_int_equal(trueno_model_estimate(&e, g, &so, NULL), TRUENO_OK);
         trueno_ctx_memory(ctx, &before, NULL);
         assert_int_equal(trueno_model_load(&m, g, NULL, NULL), TRUENO_OK);
@@ -294,8 +326,8 @@ static void estimate_is_exact(void **state)
         assert_int_equal(e.total_bytes, e.weights_bytes + e.kv_bytes + e.compute_bytes);
         assert_int_equal(trueno_model_get_info(m, &info), TRUENO_OK);
         assert_int_equal(info.memory_bytes, e.weights_bytes);
-        /* K and V, two bytes (or four) per element, positions in panels of 16 */
-        uint64_t per_pos = 2ULL * t.n_layer * t.n_head_kv * t.head_dim * (a % 2 ? 4 : 2);
+        /* positions in panels of 16 */
+        uint64_t per_pos = 2ULL * t.n_layer * t.n_head_kv * head_bytes[a % N_KV];
         assert_int_equal(e.kv_bytes, per_pos * ((so.n_ctx + 15) / 16 * 16));
         trueno_session_free(s);
         trueno_model_free(m);

@@ -69,8 +69,8 @@ static double plain_rule(const float *x, int levels, bool offset)
 {
     double low = x[0], high = x[0];
     for (int i = 1; i < 32; i++) {
-        low = fmin(low, (double)x[i]);
-        high = fmax(high, (double)x[i]);
+        if ((double)x[i] < low) low = (double)x[i];
+        if ((double)x[i] > high) high = (double)x[i];
     }
     double peak = -low > high ? low : high;
     double d = offset ? (high - low) / (levels - 1) : peak / (-levels / 2);

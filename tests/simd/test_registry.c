@@ -88,6 +88,19 @@ static void test_choice(void **state)
         k = tr_kernel_find(TRUENO_CPU_AVX2, TR_OP_GEMM, types[i], TR_ACT_NONE);
         assert_int_equal(k->cpu & ~(uint32_t)TRUENO_CPU_AVX2, 0);
     }
+#elif defined(__aarch64__)
+    const uint32_t dotprod = TRUENO_CPU_NEON | TRUENO_CPU_DOTPROD;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        bool ints = types[i] != TRUENO_TYPE_F32 && types[i] != TRUENO_TYPE_F16 &&
+                    types[i] != TRUENO_TYPE_BF16;
+        const struct tr_kernel *k =
+            tr_kernel_find(TRUENO_CPU_NEON, TR_OP_GEMM, types[i], TR_ACT_NONE);
+        assert_non_null(strstr(k->name, "_neon_"));
+        k = tr_kernel_find(dotprod, TR_OP_GEMM, types[i], TR_ACT_NONE);
+        assert_non_null(strstr(k->name, ints ? "_dotprod_" : "_neon_"));
+        k = tr_kernel_find(UINT32_MAX, TR_OP_GEMM, types[i], TR_ACT_NONE);
+        assert_non_null(strstr(k->name, ints ? "_i8mm_" : "_neon_"));
+    }
 #endif
 }
 

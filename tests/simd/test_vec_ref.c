@@ -257,11 +257,13 @@ static void test_rope_rounds_its_products(void **state)
 
 /* ----------------------------------------------------------- cache store */
 
-/* Half floats by the rules of IEEE 754: value and bits. */
-static const struct {
+/* Half floats by the rules of IEEE 754, and their shorter sisters: value and bits. */
+struct half {
     float x;
     uint16_t bits;
-} halves[8] = {
+};
+
+static const struct half f16[8] = {
     {1.0F, 0x3c00},
     {-2.0F, 0xc000},
     {1.0F + 0x1p-11F, 0x3c00},     /* tie: to even, down */
@@ -272,6 +274,17 @@ static const struct {
     {-0x1p-25F, 0x8000},           /* tie with 0: to even */
 };
 
+static const struct half bf16[8] = {
+    {1.0F, 0x3f80},
+    {-2.0F, 0xc000},
+    {1.0F + 0x1p-8F, 0x3f80},     /* tie: to even, down */
+    {1.0F + 3 * 0x1p-8F, 0x3f82}, /* tie: to even, up */
+    {0x1.fep+127F, 0x7f7f},       /* largest */
+    {0x1.ffp+127F, 0x7f80},       /* tie with 2^128: infinity */
+    {0x1p-133F, 0x0001},          /* smallest */
+    {-0x1p-134F, 0x8000},         /* tie with 0: to even */
+};
+
 #define HEAD_DIM 24
 #define N_CTX    48
 
@@ -279,8 +292,9 @@ static const struct {
  * it was. */
 static void check_store(const struct tr_kernel *k, size_t pos)
 {
-    bool f16 = k->dtype == TRUENO_TYPE_F16;
-    size_t width = f16 ? 2 : 4, bytes = N_CTX * HEAD_DIM * width;
+    const struct half *halves = k->dtype == TRUENO_TYPE_BF16 ? bf16 : f16;
+    bool is_half = k->dtype != TRUENO_TYPE_F32;
+    size_t width = is_half ? 2 : 4, bytes = N_CTX * HEAD_DIM * width;
     uint8_t *kc = test_alloc(bytes), *vc = test_alloc(bytes);
     uint8_t *kw = test_alloc(bytes), *vw = test_alloc(bytes);
     float key[HEAD_DIM], value[HEAD_DIM];
@@ -294,8 +308,8 @@ static void check_store(const struct tr_kernel *k, size_t pos)
         key[d] = halves[i].x;
         value[d] = halves[j].x;
         size_t k_at = (pos / 16 * HEAD_DIM + d) * 16 + pos % 16, v_at = pos * HEAD_DIM + d;
-        memcpy(kw + k_at * width, f16 ? (const void *)&halves[i].bits : &halves[i].x, width);
-        memcpy(vw + v_at * width, f16 ? (const void *)&halves[j].bits : &halves[j].x, width);
+        memcpy(kw + k_at * width, is_half ? (const void *)&halves[i].bits : &halves[i].x, width);
+        memcpy(vw + v_at * width, is_half ? (const void *)&halves[j].bits : &halves[j].x, width);
     }
     k->fn.kv_store(kc, vc, key, value, pos, HEAD_DIM);
     assert_memory_equal(kc, kw, bytes);
@@ -303,17 +317,68 @@ static void check_store(const struct tr_kernel *k, size_t pos)
     free(kc), free(vc), free(kw), free(vw);
 }
 
+/* Blocks of Q8_0 whose numbers come out by hand: x[i] = size * steps[i]. */
+static const float steps[32] = {127,   -127, 0,   1,   -1, 2.5F, 3.5F,   -2.5F,  -3.5F, 0.5F,
+                                -0.5F, 1.5,  126, 100, 64, -64,  63.75F, 12.25F, 7,     -9};
+static const int8_t rounded[32] = {127, -127, 0,   1,   -1, 2,   4,  -2, -4, 0,
+                                   0,   2,    126, 100, 64, -64, 64, 12, 7,  -9};
+static const struct {
+    float size;
+    uint16_t scale;
+    bool zeros; /* what q is then, whatever x was */
+} blocks[8] = {
+    {1.0F, 0x3c00, false},     {0x1p-3F, 0x3000, false},
+    {0x1p+15F, 0x7800, false}, {0x1p-24F, 0x0001, false}, /* the smallest scale */
+    {0x1p-26F, 0x0000, true},  {0.0F, 0x0000, true},
+    {0x1p+16F, 0x7e00, true}, /* above f16: NaN */
+    {INFINITY, 0x7e00, true}, /* 0 * infinity: NaN among them */
+};
+#define Q8_DIM 256
+
+static void check_store_q8_0(const struct tr_kernel *k, size_t pos)
+{
+    size_t bytes = N_CTX * Q8_DIM / 32 * 34;
+    uint8_t *kc = test_alloc(bytes), *vc = test_alloc(bytes);
+    uint8_t *kw = test_alloc(bytes), *vw = test_alloc(bytes);
+    uint8_t *row = vw + pos * Q8_DIM / 32 * 34;
+    float key[Q8_DIM], value[Q8_DIM];
+
+    memset(kw, 0x77, bytes);
+    memset(vw, 0x77, bytes);
+    memcpy(kc, kw, bytes);
+    memcpy(vc, vw, bytes);
+    for (size_t b = 0; b < 8; b++) {
+        size_t kb = (b + pos) % 8, vb = (b + 3) % 8;
+        uint8_t *panel = kw + (pos / 16 * 8 + b) * 544;
+        memcpy(panel + pos % 16 * 2, &blocks[kb].scale, 2);
+        memcpy(row + 2 * b, &blocks[vb].scale, 2);
+        for (size_t i = 0; i < 32; i++) {
+            key[32 * b + i] = blocks[kb].size * steps[i];
+            value[32 * b + i] = blocks[vb].size * steps[i];
+            panel[32 + 16 * i + pos % 16] = (uint8_t)(blocks[kb].zeros ? 0 : rounded[i]);
+            row[16 + 32 * b + i] = (uint8_t)(blocks[vb].zeros ? 0 : rounded[i]);
+        }
+    }
+    k->fn.kv_store(kc, vc, key, value, pos, Q8_DIM);
+    assert_memory_equal(kc, kw, bytes);
+    assert_memory_equal(vc, vw, bytes);
+    free(kc), free(vc), free(kw), free(vw);
+}
+
 static void test_kv_store(void **state)
 {
+    static const trueno_dtype types[] = {TRUENO_TYPE_F32, TRUENO_TYPE_F16, TRUENO_TYPE_BF16};
     (void)state;
     for (size_t pos = 0; pos < N_CTX; pos++) {
-        FOR_KERNELS(k, TR_OP_KV_STORE, TRUENO_TYPE_F16)
-        {
-            check_store(k, pos);
+        for (size_t t = 0; t < 3; t++) {
+            FOR_KERNELS(k, TR_OP_KV_STORE, types[t])
+            {
+                check_store(k, pos);
+            }
         }
-        FOR_KERNELS(k, TR_OP_KV_STORE, TRUENO_TYPE_F32)
+        FOR_KERNELS(k, TR_OP_KV_STORE, TRUENO_TYPE_Q8_0)
         {
-            check_store(k, pos);
+            check_store_q8_0(k, pos);
         }
     }
 }
