@@ -41,10 +41,46 @@ static inline void vec_store(float *p, vec v, unsigned n)
     vst1q_f32(p, v);
 }
 
-static inline vec vec_cache(const void *base, size_t i, bool f16, unsigned n)
+static inline vec vec_mul(vec a, vec b)
 {
-    if (!f16) return vec_load((const float *)base + i, n);
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)base + i)));
+    return vmulq_f32(a, b);
+}
+
+static inline vec vec_add(vec a, vec b)
+{
+    return vaddq_f32(a, b);
+}
+
+static inline vec vec_f16(const uint16_t *p, unsigned n)
+{
+    (void)n;
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+static inline vec vec_bf16(const uint16_t *p, unsigned n)
+{
+    (void)n;
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+static inline vec vec_i8(const uint8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+}
+
+static inline vec vec_scales(const uint8_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
+}
+
+static inline vec vec_scale(const uint8_t *p)
+{
+    uint16_t half;
+    memcpy(&half, p, sizeof half);
+    return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half)));
 }
 
 #include "attn_tile.h"
@@ -85,34 +121,55 @@ static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
     a->sum[i] = r32_sum(sum);
 }
 
-static INLINE void attention(struct tr_attn_args *a, bool f16)
+static INLINE void attention(struct tr_attn_args *a, trueno_dtype type)
 {
     _Alignas(64) float e[TR_ATTN_QUERIES][TR_ATTN_CHUNK];
 
-    all_runs(a, e, false, f16);
+    all_runs(a, e, false, type);
     for (uint32_t i = 0; i < a->n_q; i++) {
         softmax(a, i, e[i]);
         memset(a->out[i], 0, a->head_dim * sizeof(float));
     }
-    all_runs(a, e, true, f16);
-}
-
-static void attention_f16_neon(struct tr_attn_args *a)
-{
-    attention(a, true);
+    all_runs(a, e, true, type);
 }
 
 static void attention_f32_neon(struct tr_attn_args *a)
 {
-    attention(a, false);
+    attention(a, TRUENO_TYPE_F32);
+}
+
+static void attention_f16_neon(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_F16);
+}
+
+static void attention_bf16_neon(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_BF16);
+}
+
+static void attention_q8_0_neon(struct tr_attn_args *a)
+{
+    attention(a, TRUENO_TYPE_Q8_0);
+}
+
+static void attn_merge_neon(float *max, float *sum, float *acc, const struct tr_attn_args *a)
+{
+    merge(max, sum, acc, a);
 }
 
 #define CPU TRUENO_CPU_NEON
 
 static const struct tr_kernel kernels[] = {
-    TR_KERNEL_ROW("attention_f16_neon", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
-                  attention_f16_neon),
     TR_KERNEL_ROW("attention_f32_neon", ATTENTION, TRUENO_TYPE_F32, ATTENTION, CPU, attention,
                   attention_f32_neon),
+    TR_KERNEL_ROW("attention_f16_neon", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
+                  attention_f16_neon),
+    TR_KERNEL_ROW("attention_bf16_neon", ATTENTION, TRUENO_TYPE_BF16, ATTENTION, CPU, attention,
+                  attention_bf16_neon),
+    TR_KERNEL_ROW("attention_q8_0_neon", ATTENTION, TRUENO_TYPE_Q8_0, ATTENTION, CPU, attention,
+                  attention_q8_0_neon),
+    TR_KERNEL_ROW("attn_merge_neon", ATTN_MERGE, TR_TYPE_NONE, ATTENTION, CPU, attn_merge,
+                  attn_merge_neon),
 };
 const struct tr_kernel_table tr_table_attn_neon = {kernels, sizeof kernels / sizeof *kernels};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The two inner products of attention as register tiles, for one instruction set. attn_avx2.c and
- * attn_avx512.c include this after they have defined
+/* The two inner products of attention as register tiles, for one instruction set. attn_avx2.c,
+ * attn_avx512.c and attn_neon.c include this after they have defined
  *
- *   vec, LANES             vector of LANES floats (8 or 16)
+ *   vec, LANES             vector of LANES floats (4, 8 or 16)
  *   MAX_NQ                 most queries of one tile (4 or 8)
  *   PANELS(nq), ROWS(nq)   panels of keys, at most 4, and vectors of a value row, a power of two
  *                          up to 8, that fit the registers beside nq queries
@@ -243,7 +243,7 @@ static INLINE void merge(float *max, float *sum, float *acc, const struct tr_att
     float ratio[TR_ATTN_QUERIES] = {0};
 
     for (uint32_t i = 0; i < a->n_q; i++) ratio[i] = -fabsf(max[i] - a->max[i]);
-    for (size_t i = 0; i < TR_ATTN_QUERIES; i += 8)
+    for (size_t i = 0; i < TR_ATTN_QUERIES; i += LANES < 8 ? LANES : 8)
         vec_store(ratio + i, exp_lanes(vec_load(ratio + i, 8)), 8);
     for (uint32_t i = 0; i < a->n_q; i++) {
         bool first = sum[i] == 0.0F, grows = a->max[i] > max[i];
