@@ -1,6 +1,7 @@
-# Toolchain for 64-bit ARM: cmake -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake [-DTRUENO_ARM64_ROOT=FOLDER]
-# The folder holds the libraries that the compiler's own has not, as arm64 packages put them below /.
-# What is built runs under qemu, which reads the CPU from QEMU_CPU.
+# Toolchain for 64-bit ARM: cmake -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake
+#                                 [-DTRUENO_ARM64_ROOT=FOLDER]
+# The folder holds what the compiler's own libraries lack, as arm64 packages put it below /. What is
+# built runs under qemu, which reads the CPU from QEMU_CPU.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)

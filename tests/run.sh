@@ -11,7 +11,10 @@ cd "$(dirname "$0")/.." || exit 1
 
 # Debian packages: without the first ones nothing works, without the others steps are skipped.
 NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev libcmocka-dev'
-WANTED='python3 python3-venv clang clang-format doxygen libopenblas0'
+WANTED='python3 python3-venv clang clang-format doxygen libopenblas0 gcc-aarch64-linux-gnu
+    libc6-dev-arm64-cross qemu-user'
+# The libraries of an ARM build; they are only unpacked, below build/.
+ARM64_PACKAGES='libpcre2-8-0 libpcre2-dev libjansson4 libjansson-dev libcmocka0 libcmocka-dev'
 # Python packages of the comparisons with other implementations, in a venv under build/.
 ORACLES='numpy==2.2.6 gguf==0.19.0'
 ORACLE_LLAMA='llama-cpp-python==0.3.36' # compiled from source: minutes the first time
@@ -291,6 +294,97 @@ tsan_run() {
     wrap=
 }
 
+# Unpacks ARM64_PACKAGES below build/arm64/root. apt gets lists and a cache of its own there: nothing
+# of this system changes, and it needs no root.
+arm64_libraries() {
+    dir=$PWD/build/arm64
+    [ -e "$dir/root/complete" ] && return 0
+    if [ $install = no ] || ! have apt-get || ! have dpkg-deb; then
+        echo "none there, and --no-install or no apt-get"
+        return 77
+    fi
+    mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$dir/debs" "$dir/root"
+    apt="-q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State::lists=$dir/lists
+        -o Dir::State::status=/dev/null -o Dir::Cache=$dir/cache"
+    # shellcheck disable=SC2086
+    apt-get $apt update && (cd "$dir/debs" && apt-get $apt download $ARM64_PACKAGES) ||
+        { echo "apt-get finds no arm64 packages"; return 77; }
+    for deb in "$dir"/debs/*.deb; do
+        dpkg-deb -x "$deb" "$dir/root" || return 1
+    done
+    touch "$dir/root/complete"
+}
+
+arm64_build() {
+    cmake -S . -B build/arm64/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DTRUENO_WERROR=ON \
+        -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64.cmake" -DTRUENO_ARM64_ROOT="$PWD/build/arm64/root" &&
+        cmake --build build/arm64/build -j "$JOBS"
+}
+
+# Everything built for ARM; the layers up to the kernels tested on three CPUs that qemu plays: with
+# int8 matrix products, with dot products, with neither. /proc/self is the emulator's (test_mem),
+# spinning threads are slow there (test_thread).
+arm64() {
+    for tool in aarch64-linux-gnu-gcc qemu-aarch64; do
+        have $tool || { skip "ARM" "$tool is not installed"; return 0; }
+    done
+    step "libraries for ARM" arm64_libraries
+    [ -e build/arm64/root/complete ] || return 0
+    step "build for ARM, warnings are errors" arm64_build || return 1
+    kernels='^check/|simd/test_registry$'
+    export QEMU_CPU=max
+    run_ctest "tests on ARM, emulated: all features" build/arm64/build \
+        -R '^(base|gguf|quant|simd|check)/' -E 'base/test_(mem|thread)$'
+    QEMU_CPU=neoverse-n1
+    run_ctest "kernels on ARM, emulated: dot products" build/arm64/build -R "$kernels"
+    QEMU_CPU=cortex-a72
+    run_ctest "kernels on ARM, emulated: plain NEON" build/arm64/build -R "$kernels"
+    unset QEMU_CPU
+}
+
+# x86_check CPU OP...: the checker on an emulated CPU
+x86_check() {
+    cpu=$1
+    shift
+    for op in "$@"; do
+        qemu-x86_64 -cpu "$cpu" build/release/bin/trueno-check --op "$op"
+    done | awk -v runs=$# '
+        /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { p += $1; f += $3; s += $5; n++; next }
+        { print }
+        END {
+            if (n != runs) f++ # one crashed
+            printf "%d passed, %d failed, %d skipped\n", p, f, s
+            exit f > 0
+        }'
+}
+
+# Without norms and gates: at the end of a row they use vmaskmovps, and this emulator reads the lanes
+# that it leaves out, beyond the last page. They are checked on the real CPU.
+x86_haswell() {
+    ops='gemm quantize rope_norm rope_neox kv_store attention attn_merge'
+    if qemu-x86_64 -cpu Haswell build/release/bin/trueno-check --op rope_neox 2>&1 |
+        grep -q '^skip rope_neox_avx2:'; then
+        echo "this qemu does not emulate AVX2"
+        return 77
+    fi
+    # shellcheck disable=SC2086
+    x86_check Haswell $ops
+}
+
+# Older x86 CPUs: as the context's cap, and emulated.
+older_x86() {
+    [ "$(uname -m)" = x86_64 ] || { skip "older x86 CPUs" "this is $(uname -m)"; return 0; }
+    export TRUENO_CPU=avx2
+    run_ctest "tests with the AVX2 kernels" build/release \
+        -R '^simd/test_matrix$|^model/test_(forward|session)$'
+    unset TRUENO_CPU
+    have qemu-x86_64 || { skip "emulated x86 CPUs" "qemu-x86_64 is not installed"; return 0; }
+    step "kernels on an emulated Haswell (AVX2)" x86_haswell
+    step "kernels on an emulated Nehalem (no AVX)" x86_check Nehalem gemm quantize rmsnorm swiglu \
+        geglu rope_norm rope_neox kv_store attention attn_merge
+    step "model on an emulated Haswell" qemu-x86_64 -cpu Haswell build/release/bin/test_forward
+}
+
 docs() {
     have doxygen || { echo "doxygen is not installed"; return 77; }
     mkdir -p build && doxygen docs/Doxyfile
@@ -356,7 +450,9 @@ main() {
         if [ $release = yes ]; then
             step "symbols" sh tests/symbols.sh build/release
             step "installed package" sh tests/install/consumers.sh build/release
+            older_x86
         fi
+        arm64
         # shellcheck disable=SC2046
         step "build for AddressSanitizer, UBSan" sanitizer_build asan $(test_targets) &&
             run_ctest "tests under AddressSanitizer, UBSan" build/asan -E '^check/'
