@@ -110,6 +110,7 @@ static void attend_chunk(const struct tr_pass *p, uint32_t l, size_t i, size_t h
     struct tr_attn_args a = args_of(p, l, h0 / (lh->n_head / lh->n_head_kv));
     uint32_t lo, hi, first, end, c0;
 
+    a.cold = true;
     visible(p, l, 0, &lo, &hi);
     chunks_of(p, l, &first, &end);
     c0 = (first + (uint32_t)i) * TR_ATTN_CHUNK;
@@ -141,7 +142,8 @@ static void attend_token(const struct tr_thread *t, uint32_t l)
     n_parts = (t->n_threads + lh->n_head_kv * n_chunks - 1) / (lh->n_head_kv * n_chunks);
     n_parts = n_parts > group ? group : n_parts < least ? least : n_parts;
     units = lh->n_head_kv * n_chunks * n_parts;
-    while ((u = tr_pool_ticket(p->s->pool, units)) < units) {
+    struct tr_share share = tr_share_of(p->s->pool, units, t->tid, t->n_threads);
+    while (tr_share_next(&share, &u)) {
         size_t part = u % n_parts, chunk = u / n_parts % n_chunks;
         size_t head = u / n_parts / n_chunks * group;
         attend_chunk(p, l, chunk, head + tr_tile(part, group, n_parts),

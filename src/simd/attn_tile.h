@@ -51,6 +51,20 @@ static INLINE vec plain(const void *cache, size_t i, trueno_dtype type, unsigned
     return vec_load((const float *)cache + i, n);
 }
 
+/* Asks for the keys or values of n panels of positions, where the caller says that they come from
+ * memory: values while the scores before them are computed, the keys of the next chunk with this
+ * one's values. In small pieces: a whole chunk at once would hold up the loads behind it. */
+static INLINE void fetch(const struct tr_attn_args *a, const void *cache, size_t panel, size_t n,
+                         trueno_dtype type)
+{
+    size_t bytes = type == TRUENO_TYPE_Q8_0  ? a->head_dim / 32 * KEY_BLOCK_BYTES
+                   : type == TRUENO_TYPE_F32 ? 64 * a->head_dim
+                                             : 32 * a->head_dim;
+    const char *p = (const char *)cache + panel * bytes;
+    if (!a->cold) return;
+    for (size_t i = 0; i < n * bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+}
+
 /* s[i][j] += q[i][d] k[j] for n elements d from d0 on. */
 static INLINE void dot_block(vec s[][4 * PANEL_VECS], const struct tile *t, size_t panel, size_t d0,
                              size_t n, unsigned nq, unsigned np, trueno_dtype type)
@@ -112,8 +126,11 @@ static INLINE void dot_run(const struct tile *t, const struct run *r, unsigned n
     const unsigned most = PANELS(nq);
     size_t p = r->begin, end = r->end;
 
-    for (; end - p >= most && !(most == 3 && end - p == 4); p += most)
+    for (; end - p >= most && !(most == 3 && end - p == 4); p += most) {
+        fetch(t->a, t->a->v_cache, p, most, type);
         dot_panels(t, p, nq, most, type);
+    }
+    fetch(t->a, t->a->v_cache, p, end - p, type);
     if (most > 2)
         for (; end - p >= 2; p += 2) dot_panels(t, p, nq, 2, type);
     for (; p < end; p++) dot_panels(t, p, nq, 1, type);
@@ -146,6 +163,7 @@ static INLINE void mix_rows(const struct tile *t, const struct run *r, size_t d,
         for (unsigned j = 0; j < nv; j++) o[i][j] = vec_load(t->out[i] + d + LANES * j, n);
     }
     for (size_t p = r->begin; p < r->end; p++, e++) {
+        if (d == 0 && p % 16 == 0) fetch(t->a, t->a->k_cache, (p + TR_ATTN_CHUNK) / 16, 1, type);
         UNROLL
         for (unsigned j = 0; j < nv; j++) value[j] = value_at(t->a, p, d, j, type, n);
         UNROLL

@@ -100,6 +100,7 @@ struct tr_attn_args {
     const void *k_cache, *v_cache; /* of the layer and KV head, from position 0 */
     size_t head_dim;
     float scale, cap;
+    bool cold; /* keys and values are expected in memory, not in a cache: a hint */
     uint32_t n_q;
     const float *q[TR_ATTN_QUERIES]; /* [head_dim] each */
     uint32_t lo[TR_ATTN_QUERIES], hi[TR_ATTN_QUERIES];

@@ -218,6 +218,7 @@ static void check_head_dim(struct check *t, const struct tr_kernel *ref, size_t 
         struct attn_call c = {.a = {.head_dim = head_dim,
                                     .scale = i % 7 == 6 ? -3.0F : 1.0F / sqrtf((float)head_dim),
                                     .cap = i % 3 == 2 ? 5.0F : 0.0F,
+                                    .cold = i % 2 == 1,
                                     .n_q = (uint32_t)(i % TR_ATTN_QUERIES) + 1}};
         uint32_t chunk = head_dim <= 256 && i % 2 ? TR_ATTN_CHUNK : 0;
         set_ranges(t, &c.a, mask, chunk);
