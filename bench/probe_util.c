@@ -18,7 +18,7 @@ enum {
     MAX_PASSES = 9,
     READ_PASSES = 5,
     TRY_PASSES = 3,
-    PEAK_PASSES = 5,
+    PEAK_PASSES = 9,
     SPIN_TURNS = 4096, /* before a waiting thread lets others run */
     LINE = 64
 };
@@ -64,6 +64,9 @@ struct probe {
     int stop;
 
     atomic_uint arrived, phase;
+
+    cpu_set_t cpus; /* of the caller, when the probe was made */
+    int one_each;   /* as many threads as CPUs */
 };
 
 /* ----------------------------------------------------------------------------- threads */
@@ -122,6 +125,23 @@ static uint64_t read_part(const char *part, size_t n_bytes, struct way way)
     }
 }
 
+/* Some schedulers leave two busy threads on one CPU for seconds while another idles. Where every
+ * CPU has its thread, there is no choice to get wrong: the i-th CPU for the i-th thread. */
+static void pin(const struct worker *w)
+{
+    const struct probe *p = w->probe;
+    cpu_set_t one;
+    uint32_t index = 0;
+    if (!p->one_each) return;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &p->cpus) || index++ != w->index) continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        sched_setaffinity(0, sizeof(one), &one);
+        return;
+    }
+}
+
 /* Bytes of the buffer that each thread reads: whole huge pages if there are enough. */
 static size_t share_bytes(const struct probe *p)
 {
@@ -151,6 +171,7 @@ static void *thread_main(void *arg)
 {
     struct worker *w = arg;
     struct probe *p = w->probe;
+    pin(w);
     for (uint64_t seen = 0;; seen++) {
         pthread_mutex_lock(&p->lock);
         while (p->turn == seen && !p->stop) pthread_cond_wait(&p->wake, &p->lock);
@@ -188,7 +209,9 @@ static double run(struct probe *p, struct job job)
     p->turn++;
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
+    pin(&p->workers[0]);
     work(&p->workers[0], job);
+    if (p->one_each) sched_setaffinity(0, sizeof(p->cpus), &p->cpus);
     double seconds[MAX_PASSES];
     for (unsigned i = 0; i < job.passes; i++) seconds[i] = pass_seconds(p, i);
     qsort(seconds, job.passes, sizeof(seconds[0]), compare);
@@ -303,6 +326,8 @@ struct probe *probe_new(uint32_t n_threads, uint32_t cpu_features)
     struct probe *p = calloc(1, sizeof(*p));
     if (!p) return NULL;
     p->features = cpu_features;
+    if (sched_getaffinity(0, sizeof(p->cpus), &p->cpus) == 0)
+        p->one_each = (uint32_t)CPU_COUNT(&p->cpus) == n_threads;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->workers = calloc(n_threads ? n_threads : 1, sizeof(*p->workers));
