@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 FLOAT_TYPES = ("F32", "F16", "BF16")
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#e07b00", "#7f5f3f")
 
 
 def measure(args):
@@ -34,8 +35,8 @@ def script(rows, args):
     left, right = min(intensity.values()) / 1.5, max(intensity.values()) * 1.5
     bottom = min(r["gmacs"] for r in rows) / 2
     top = max(peaks.values()) * 2
-    out = [f"set terminal svg size 900,600 font 'sans-serif,14' background '#ffffff'\nset output '{args.output}'",
-           f"set title '{args.rows} x {args.cols} weights from memory, {args.threads} threads: "
+    out = [f"set terminal svg noenhanced size 900,600 font 'sans-serif,14' background '#ffffff'\nset output '{args.output}'",
+           f"set title '{args.rows} x {args.cols} weights from memory, {args.threads} thread{'s' * (args.threads > 1)}: "
            f"{read:.0f} GB/s, {' and '.join(f'{p:.0f}' for p in peaks.values())} GMAC/s'",
            f"set logscale xy 10\nset xrange [{left}:{right}]\nset yrange [{bottom}:{top}]",
            "set xlabel 'products per byte of weights'\nset ylabel 'GMAC/s'\nset grid\nset key bottom right"]
@@ -44,7 +45,7 @@ def script(rows, args):
     curves = [f"[{left}:{right}] {read}*x title 'read bandwidth' lw 2 lc rgb '#000000'"]
     for (name, peak), dash in zip(peaks.items(), (1, 2)):
         curves.append(f"{peak} title 'peak of {name}' lw 2 dt {dash} lc rgb '#666666'")
-    curves += [f"$d{i} with linespoints pt {5 + i} ps 0.7 title '{t.replace('_', chr(92) + chr(92) + '_')}'"
+    curves += [f"$d{i} with linespoints pt {4 + i} ps 0.7 lc rgb '{COLOURS[i % len(COLOURS)]}' title '{t}'"
                for i, t in enumerate(types)]
     return "\n".join(out + ["plot " + ", \\\n     ".join(curves)]) + "\n"
 
@@ -66,7 +67,7 @@ def main():
     p.add_argument("--rows", type=int, default=5632, help="[%(default)s]")
     p.add_argument("--cols", type=int, default=2048, help="[%(default)s]")
     p.add_argument("-n", "--vectors", default="1,2,4,8,16,32,64,128,256,512", help="[%(default)s]")
-    p.add_argument("-t", "--threads", type=int, default=2, help="[%(default)s]")
+    p.add_argument("-t", "--threads", type=int, default=1, help="[%(default)s]")
     p.add_argument("-o", "--output", default="docs/roofline.svg", help="[%(default)s]")
     p.add_argument("--data", help="keep the measurements (JSON); drawn from instead of measured anew if it exists")
     args = p.parse_args()
