@@ -38,6 +38,11 @@ struct worker {
     uint32_t tid;
 };
 
+/* Where a thread was when it last looked; one line each, written by that thread alone. */
+struct place {
+    _Alignas(LINE) atomic_int cpu;
+};
+
 struct trueno_pool {
     trueno_ctx *ctx;
     size_t size_bytes; /* of this allocation */
@@ -52,8 +57,18 @@ struct trueno_pool {
     _Alignas(LINE) atomic_uint running; /* workers that have not finished the call */
     _Alignas(LINE) atomic_uint arrived; /* threads at the barrier */
     _Alignas(LINE) atomic_size_t ticket;
+    struct place *places; /* [n_threads], behind the workers */
+    cpu_set_t cpus;       /* where the threads may run */
     _Alignas(LINE) struct worker workers[];
 };
+
+/* A thread of a pool knows its number; a host's own thread is always 0. */
+struct self {
+    uint32_t tid;
+    uint32_t looks;     /* how often it has looked at others */
+    uint64_t next_move; /* not before this time, in ns */
+};
+static __thread struct self self;
 
 /* --------------------------------------------------------------------- gates */
 
@@ -109,6 +124,42 @@ static void gate_open(struct gate *g)
         syscall(SYS_futex, &g->opened, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+/* ------------------------------------------------------------------ placement */
+
+/* Some schedulers leave two busy threads on one CPU for seconds while another idles, and then all
+ * wait for these two. So threads publish where they are, each looks at one other at every meeting,
+ * and of two on one CPU the worker with the higher number moves itself away: off the CPUs where the
+ * others are, and free again at once. Nobody is pinned, and the host's thread is never moved. */
+
+enum { MOVE_PAUSE_NS = 5000000 };
+
+static void move_away(trueno_pool *pool)
+{
+    cpu_set_t free = pool->cpus;
+    for (uint32_t i = 0; i < pool->n_threads; i++) {
+        int cpu = atomic_load_explicit(&pool->places[i].cpu, memory_order_relaxed);
+        if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR((size_t)cpu, &free);
+    }
+    if (CPU_COUNT(&free) == 0 || sched_setaffinity(0, sizeof free, &free)) return;
+    sched_setaffinity(0, sizeof pool->cpus, &pool->cpus);
+}
+
+static void look_around(trueno_pool *pool)
+{
+    const int cpu = sched_getcpu();
+    const uint32_t n = pool->n_threads;
+    if (pool->yields || n == 1) return;
+    atomic_store_explicit(&pool->places[self.tid].cpu, cpu, memory_order_relaxed);
+    if (self.tid == 0) return;
+    const uint32_t other = self.looks++ % self.tid; /* one of those before this one */
+    if (cpu < 0 || atomic_load_explicit(&pool->places[other].cpu, memory_order_relaxed) != cpu)
+        return;
+    const uint64_t now = now_ns();
+    if (now < self.next_move) return;
+    self.next_move = now + MOVE_PAUSE_NS;
+    move_away(pool);
+}
+
 /* ------------------------------------------------------------------- workers */
 
 static void *worker_main(void *arg)
@@ -118,9 +169,11 @@ static void *worker_main(void *arg)
     char name[16]; /* the most that Linux takes */
     snprintf(name, sizeof name, "trueno-%u", (unsigned)w->tid);
     pthread_setname_np(pthread_self(), name);
+    self.tid = w->tid;
     for (uint32_t seen = 0;; seen++) {
         gate_wait(&pool->start, seen, pool->yields);
         if (pool->stop) return NULL;
+        look_around(pool);
         pool->fn(pool->arg, w->tid, pool->n_threads);
         if (atomic_fetch_sub_explicit(&pool->running, 1, memory_order_acq_rel) == 1)
             gate_open(&pool->end);
@@ -171,9 +224,16 @@ static uint32_t resolve_threads(uint32_t n_threads)
     return n_cpus < MAX_THREADS ? n_cpus : MAX_THREADS;
 }
 
+/* Offset of the places: the next line after the workers. */
+static size_t places_at(uint32_t n_threads)
+{
+    const size_t end = sizeof(trueno_pool) + (n_threads - 1) * sizeof(struct worker);
+    return (end + LINE - 1) / LINE * LINE;
+}
+
 static size_t pool_size_bytes(uint32_t n_threads)
 {
-    return sizeof(trueno_pool) + (n_threads - 1) * sizeof(struct worker);
+    return places_at(n_threads) + n_threads * sizeof(struct place);
 }
 
 uint64_t tr_pool_bytes(uint32_t n_threads)
@@ -201,6 +261,9 @@ trueno_status trueno_pool_new(trueno_ctx *ctx, trueno_pool **out, uint32_t n_thr
     pool->size_bytes = size;
     pool->pid = getpid();
     pool->yields = n_threads > trueno_cpu_count();
+    pool->places = (struct place *)(void *)((uint8_t *)pool + places_at(n_threads));
+    for (uint32_t i = 0; i < n_threads; i++) atomic_init(&pool->places[i].cpu, -1);
+    if (sched_getaffinity(0, sizeof pool->cpus, &pool->cpus)) CPU_ZERO(&pool->cpus);
     start_workers(pool, n_threads - 1);
     pool->n_threads = pool->n_workers + 1;
     if (pool->n_threads < n_threads)
@@ -245,6 +308,7 @@ void tr_pool_run(trueno_pool *pool, tr_pool_fn fn, void *arg)
     pool->arg = arg;
     atomic_store_explicit(&pool->running, pool->n_threads - 1, memory_order_relaxed);
     const uint32_t ended = atomic_load_explicit(&pool->end.opened, memory_order_relaxed);
+    look_around(pool);
     gate_open(&pool->start);
     fn(arg, 0, pool->n_threads);
     gate_wait(&pool->end, ended, pool->yields);
@@ -253,6 +317,7 @@ void tr_pool_run(trueno_pool *pool, tr_pool_fn fn, void *arg)
 void tr_pool_barrier(trueno_pool *pool)
 {
     if (!pool) return;
+    look_around(pool);
     const uint32_t seen = atomic_load_explicit(&pool->barrier.opened, memory_order_relaxed);
     const uint32_t before = atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel);
     if (before + 1 < pool->n_threads) {

@@ -50,10 +50,11 @@ static const struct tr_kernel_table *const tables[] = {
 };
 
 static const char *const op_names[TR_OP_COUNT] = {
-    [TR_OP_GEMM] = "gemm",           [TR_OP_QUANTIZE] = "quantize", [TR_OP_RMSNORM] = "rmsnorm",
-    [TR_OP_SWIGLU] = "swiglu",       [TR_OP_GEGLU] = "geglu",       [TR_OP_ROPE_NORM] = "rope_norm",
-    [TR_OP_ROPE_NEOX] = "rope_neox", [TR_OP_KV_STORE] = "kv_store", [TR_OP_ATTENTION] = "attention",
-    [TR_OP_ATTN_MERGE] = "attn_merge",
+    [TR_OP_GEMM] = "gemm",           [TR_OP_QUANTIZE] = "quantize",
+    [TR_OP_RMSNORM] = "rmsnorm",     [TR_OP_SWIGLU] = "swiglu",
+    [TR_OP_GEGLU] = "geglu",         [TR_OP_ROPE_NORM] = "rope_norm",
+    [TR_OP_ROPE_NEOX] = "rope_neox", [TR_OP_KV_STORE] = "kv_store",
+    [TR_OP_ATTENTION] = "attention", [TR_OP_ATTN_MERGE] = "attn_merge",
 };
 
 static const char *const family_names[TR_FAMILY_COUNT] = {
