@@ -25,6 +25,7 @@ suites() {
     suite tests/compare_ggml.py build/release/lib/libtrueno.so
     suite tests/compare_tokens.py build/release/bin/trueno-tokenize \
         "${TRUENO_TEST_DATA:-no-test-data}"/vocab/*.gguf
+    suite tests/test_bench.py build/release/bin
     suite tests/compare_llama.sh build/release/bin
 }
 # Tests in which threads meet: the ones for ThreadSanitizer.
@@ -133,6 +134,7 @@ step() {
     fi
     # shellcheck disable=SC2086
     finish $rc $counts
+    sed -n 's/^skip  /       skipped: /p' "$log" | cut -c1-200
     [ $rc -eq 0 ] || why "$log" | cut -c1-200 | sed 's/^/       | /'
     return $rc
 }
@@ -346,9 +348,8 @@ arm64() {
 x86_check() {
     cpu=$1
     shift
-    for op in "$@"; do
-        qemu-x86_64 -cpu "$cpu" build/release/bin/trueno-check --op "$op"
-    done | awk -v runs=$# '
+    printf '%s\n' "$@" | xargs -P "$JOBS" -I OP \
+        qemu-x86_64 -cpu "$cpu" build/release/bin/trueno-check --op OP | awk -v runs=$# '
         /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { p += $1; f += $3; s += $5; n++; next }
         { print }
         END {
