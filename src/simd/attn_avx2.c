@@ -162,55 +162,7 @@ static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
     a->sum[i] = r32_sum(sum);
 }
 
-static INLINE void attention(struct tr_attn_args *a, trueno_dtype type)
-{
-    _Alignas(64) float e[TR_ATTN_QUERIES][TR_ATTN_CHUNK];
-
-    all_runs(a, e, false, type);
-    for (uint32_t i = 0; i < a->n_q; i++) {
-        softmax(a, i, e[i]);
-        memset(a->out[i], 0, a->head_dim * sizeof(float));
-    }
-    all_runs(a, e, true, type);
-}
-
-static void attention_f32_avx2(struct tr_attn_args *a)
-{
-    attention(a, TRUENO_TYPE_F32);
-}
-
-static void attention_f16_avx2(struct tr_attn_args *a)
-{
-    attention(a, TRUENO_TYPE_F16);
-}
-
-static void attention_bf16_avx2(struct tr_attn_args *a)
-{
-    attention(a, TRUENO_TYPE_BF16);
-}
-
-static void attention_q8_0_avx2(struct tr_attn_args *a)
-{
-    attention(a, TRUENO_TYPE_Q8_0);
-}
-
-static void attn_merge_avx2(float *max, float *sum, float *acc, const struct tr_attn_args *a)
-{
-    merge(max, sum, acc, a);
-}
-
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)
 
-static const struct tr_kernel kernels[] = {
-    TR_KERNEL_ROW("attention_f32_avx2", ATTENTION, TRUENO_TYPE_F32, ATTENTION, CPU, attention,
-                  attention_f32_avx2),
-    TR_KERNEL_ROW("attention_f16_avx2", ATTENTION, TRUENO_TYPE_F16, ATTENTION, CPU, attention,
-                  attention_f16_avx2),
-    TR_KERNEL_ROW("attention_bf16_avx2", ATTENTION, TRUENO_TYPE_BF16, ATTENTION, CPU, attention,
-                  attention_bf16_avx2),
-    TR_KERNEL_ROW("attention_q8_0_avx2", ATTENTION, TRUENO_TYPE_Q8_0, ATTENTION, CPU, attention,
-                  attention_q8_0_avx2),
-    TR_KERNEL_ROW("attn_merge_avx2", ATTN_MERGE, TR_TYPE_NONE, ATTENTION, CPU, attn_merge,
-                  attn_merge_avx2),
-};
+static const struct tr_kernel kernels[] = {TR_ATTN_ROWS("avx2", CPU)};
 const struct tr_kernel_table tr_table_attn_avx2 = {kernels, sizeof kernels / sizeof *kernels};

@@ -283,4 +283,57 @@ static INLINE void merge(float *max, float *sum, float *acc, const struct tr_att
     }
 }
 
+/* What the including file defines: raw products e of query i to exponentials, in place; max[i] and
+ * sum[i]. */
+static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK]);
+
+/* tr_attn_fn */
+static INLINE void attend(struct tr_attn_args *a, trueno_dtype type)
+{
+    _Alignas(64) float e[TR_ATTN_QUERIES][TR_ATTN_CHUNK];
+
+    all_runs(a, e, false, type);
+    for (uint32_t i = 0; i < a->n_q; i++) {
+        softmax(a, i, e[i]);
+        memset(a->out[i], 0, a->head_dim * sizeof(float));
+    }
+    all_runs(a, e, true, type);
+}
+
+static void attention_f32(struct tr_attn_args *a)
+{
+    attend(a, TRUENO_TYPE_F32);
+}
+
+static void attention_f16(struct tr_attn_args *a)
+{
+    attend(a, TRUENO_TYPE_F16);
+}
+
+static void attention_bf16(struct tr_attn_args *a)
+{
+    attend(a, TRUENO_TYPE_BF16);
+}
+
+static void attention_q8_0(struct tr_attn_args *a)
+{
+    attend(a, TRUENO_TYPE_Q8_0);
+}
+
+static void attn_merge(float *max, float *sum, float *acc, const struct tr_attn_args *a)
+{
+    merge(max, sum, acc, a);
+}
+
+/* Rows of the file's table. */
+#define TR_ATTN_ROW(name, type, cpu, function)                                                     \
+    TR_KERNEL_ROW("attention_" name, ATTENTION, type, ATTENTION, cpu, attention, function)
+#define TR_ATTN_ROWS(isa, cpu)                                                                     \
+    TR_ATTN_ROW("f32_" isa, TRUENO_TYPE_F32, cpu, attention_f32),                                  \
+        TR_ATTN_ROW("f16_" isa, TRUENO_TYPE_F16, cpu, attention_f16),                              \
+        TR_ATTN_ROW("bf16_" isa, TRUENO_TYPE_BF16, cpu, attention_bf16),                           \
+        TR_ATTN_ROW("q8_0_" isa, TRUENO_TYPE_Q8_0, cpu, attention_q8_0),                           \
+        TR_KERNEL_ROW("attn_merge_" isa, ATTN_MERGE, TR_TYPE_NONE, ATTENTION, cpu, attn_merge,     \
+                      attn_merge)
+
 #endif
