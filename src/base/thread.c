@@ -58,7 +58,6 @@ struct trueno_pool {
     _Alignas(LINE) atomic_uint arrived; /* threads at the barrier */
     _Alignas(LINE) atomic_size_t ticket;
     struct place *places; /* [n_threads], behind the workers */
-    cpu_set_t cpus;       /* where the threads may run */
     _Alignas(LINE) struct worker workers[];
 };
 
@@ -135,13 +134,15 @@ enum { MOVE_PAUSE_NS = 5000000 };
 
 static void move_away(trueno_pool *pool)
 {
-    cpu_set_t free = pool->cpus;
+    cpu_set_t allowed, free;
+    if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    free = allowed;
     for (uint32_t i = 0; i < pool->n_threads; i++) {
         int cpu = atomic_load_explicit(&pool->places[i].cpu, memory_order_relaxed);
         if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR((size_t)cpu, &free);
     }
     if (CPU_COUNT(&free) == 0 || sched_setaffinity(0, sizeof free, &free)) return;
-    sched_setaffinity(0, sizeof pool->cpus, &pool->cpus);
+    sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
 static void look_around(trueno_pool *pool)
@@ -263,7 +264,6 @@ trueno_status trueno_pool_new(trueno_ctx *ctx, trueno_pool **out, uint32_t n_thr
     pool->yields = n_threads > trueno_cpu_count();
     pool->places = (struct place *)(void *)((uint8_t *)pool + places_at(n_threads));
     for (uint32_t i = 0; i < n_threads; i++) atomic_init(&pool->places[i].cpu, -1);
-    if (sched_getaffinity(0, sizeof pool->cpus, &pool->cpus)) CPU_ZERO(&pool->cpus);
     start_workers(pool, n_threads - 1);
     pool->n_threads = pool->n_workers + 1;
     if (pool->n_threads < n_threads)

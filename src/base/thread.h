@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Persistent thread pool. A run executes one function on all threads at once; inside it threads
  * meet at barriers. Waiting spins for a bounded time (about 50 us; after the first few, or when
- * there are more threads than CPUs, with yields), then sleeps.
+ * there are more threads than CPUs, with yields), then sleeps. A worker that finds itself on the
+ * CPU of another thread of the pool moves away; nobody is pinned.
  *
  *     static void work(void *arg, uint32_t tid, uint32_t n) { ...; tr_pool_barrier(pool); ... }
  *     tr_pool_run(pool, work, arg);
