@@ -369,12 +369,8 @@ x86_haswell() {
         echo "this qemu does not emulate AVX2"
         return 77
     fi
-    export OPENBLAS_CORETYPE=Nehalem
     # shellcheck disable=SC2086
-    x86_check Haswell $ops
-    rc=$?
-    unset OPENBLAS_CORETYPE
-    return $rc
+    (export OPENBLAS_CORETYPE=Nehalem && x86_check Haswell $ops)
 }
 
 # Older x86 CPUs: as the context's cap, and emulated.
