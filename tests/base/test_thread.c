@@ -243,6 +243,52 @@ static void test_tickets(void **state)
     trueno_ctx_free(ctx);
 }
 
+/* ------------------------------------------------------------------- shares */
+
+enum { N_COUNTS = 6 };
+static const size_t counts[N_COUNTS] = {0, 1, 7, 16, 100, N_TICKETS};
+
+struct work {
+    trueno_pool *pool;
+    unsigned char done[N_COUNTS][N_TICKETS]; /* plain: a unit belongs to one thread */
+};
+
+static void take_share(struct work *w, size_t phase, uint32_t tid, uint32_t n)
+{
+    struct tr_share share = tr_share_of(w->pool, counts[phase], tid, n);
+    for (size_t u; tr_share_next(&share, &u);) w->done[phase][u]++;
+}
+
+static void take_shares(void *arg, uint32_t tid, uint32_t n)
+{
+    struct work *w = arg;
+    for (size_t phase = 0; phase < N_COUNTS; phase++) {
+        take_share(w, phase, tid, n);
+        tr_pool_barrier(w->pool);
+    }
+}
+
+/* Every unit is done once: by the threads of a pool, and, without a pool, by any number of calls.
+ */
+static void test_shares(void **state)
+{
+    (void)state;
+    static struct work w;
+    trueno_ctx *ctx = new_ctx();
+    for (size_t k = 0; k < 8; k++) {
+        uint32_t n = k < 4 ? pool_sizes[k] : (uint32_t)k;
+        w = (struct work){.pool = k < 4 ? new_pool(ctx, n) : NULL};
+        if (w.pool) tr_pool_run(w.pool, take_shares, &w);
+        for (uint32_t tid = 0; !w.pool && tid < n; tid++)
+            for (size_t phase = 0; phase < N_COUNTS; phase++) take_share(&w, phase, tid, n);
+        for (size_t phase = 0; phase < N_COUNTS; phase++)
+            for (size_t u = 0; u < N_TICKETS; u++)
+                assert_int_equal(w.done[phase][u], u < counts[phase]);
+        trueno_pool_free(w.pool);
+    }
+    trueno_ctx_free(ctx);
+}
+
 /* ----------------------------------------------------------------- tr_split */
 
 static void test_split(void **state)
@@ -458,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_barriers),
         cmocka_unit_test(test_barriers_with_sleepers),
         cmocka_unit_test(test_tickets),
+        cmocka_unit_test(test_shares),
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_idle_threads_sleep),
         cmocka_unit_test(test_waiting_threads_sleep),

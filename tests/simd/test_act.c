@@ -201,6 +201,41 @@ static void test_f32(void **state)
     assert_true(isnan(tile[2 * 3]));
 }
 
+/* Parts put into a tile one by one make the tile that packing all at once makes. */
+static void put_parts(enum tr_act act, size_t k, size_t part, uint32_t nt)
+{
+    const struct tr_kernel *kernel = tr_kernel_find(0, TR_OP_QUANTIZE, TR_TYPE_NONE, act);
+    size_t bytes = nt * tr_act_col_bytes(act, k);
+    float *x = test_alloc(nt * k * sizeof *x);
+    uint8_t *want = test_alloc(bytes), *got = test_alloc(bytes), *tile = test_alloc(bytes);
+
+    fill_uniform(x, nt * k, nt);
+    kernel->fn.quantize(want, x, k, k, nt);
+    memset(got, 0xa5, bytes);
+    for (size_t k0 = 0, n; k0 < k; k0 += n) {
+        n = k - k0 < part ? k - k0 : part;
+        kernel->fn.quantize(tile, x + k0, k, n, nt);
+        tr_act_put(act, got, k, k0, tile, n, nt);
+    }
+    assert_memory_equal(want, got, bytes);
+    free(x);
+    free(want);
+    free(got);
+    free(tile);
+}
+
+static void test_put(void **state)
+{
+    (void)state;
+    for (uint32_t nt = 1; nt <= TR_NT_MAX; nt++) {
+        put_parts(TR_ACT_A8_256, 1024, 256, nt);
+        put_parts(TR_ACT_A8_256, 1280, 512, nt);
+        put_parts(TR_ACT_A8_32, 1024, 256, nt);
+        put_parts(TR_ACT_A8_32, 352, 256, nt);
+        put_parts(TR_ACT_F32, 37, 8, nt);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +244,7 @@ int main(void)
         cmocka_unit_test(test_first_of_largest),
         cmocka_unit_test(test_special_values),
         cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_put),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

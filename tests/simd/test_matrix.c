@@ -167,6 +167,28 @@ static void test_mapped(void **state)
     trueno_ctx_free(ctx);
 }
 
+/* The units of a cut cover every row group and every tile once. */
+static void test_cuts(void **state)
+{
+    static const size_t rows[] = {1, 16, 17, 500, 4096}, ms[] = {1, 8, 9, 100, 512};
+    static const size_t groups[] = {1, 4, 6, 1000}, tiles[] = {1, 8, 16, 1000};
+    (void)state;
+    for (size_t i = 0; i < 5 * 5 * 4 * 4; i++) {
+        size_t n_rows = rows[i % 5], m = ms[i / 5 % 5];
+        struct tr_cut cut = tr_cut_of(n_rows, groups[i / 25 % 4], m, tiles[i / 100]);
+        unsigned char done[256][64] = {0};
+        for (size_t u = 0; u < cut.n_units; u++) {
+            struct tr_block b = tr_cut_block(&cut, u, m);
+            assert_true(b.g0 < b.g1 && b.t0 < b.t1 && b.t1 - b.t0 <= tiles[i / 100]);
+            for (size_t g = b.g0; g < b.g1; g++)
+                for (size_t t = b.t0; t < b.t1; t++) done[g][t]++;
+        }
+        for (size_t g = 0; g < 256; g++)
+            for (size_t t = 0; t < 64; t++)
+                assert_int_equal(done[g][t], g < (n_rows + 15) / 16 && t < (m + 7) / 8);
+    }
+}
+
 /* The embedding look-up gives the decoder's numbers. */
 static void test_row(void **state)
 {
@@ -310,10 +332,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),    cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_mapped),    cmocka_unit_test(test_row),
-        cmocka_unit_test(test_sizes),     cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_mapped), cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_row),    cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_errors), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
