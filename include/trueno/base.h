@@ -16,7 +16,7 @@
  *  - The library never aborts, exits, raises a signal, prints, or changes locale, environment,
  * signal handlers or floating-point mode. It has no mutable global state beyond three tables that
  * are filled once: what the CPU has, the list of kernels, and what was found in OpenBLAS, which is
- * loaded only where a context asks for its kernels.
+ * loaded only where a context asks for its kernels. (A pool's own threads remember which they are.)
  *
  *  Threads: a `trueno_ctx` may be used from any thread at the same time. Its callbacks may be
  * called from any thread that is inside a call of the library.

@@ -49,7 +49,9 @@ typedef struct trueno_pool trueno_pool;
 
 /** Starts `n_threads - 1` threads (0: trueno_cpu_count()); the caller's thread is the last one. If
  * the system refuses a thread, the pool is smaller. Idle threads sleep. They block all signals but
- * those of a fault, so the host's handlers do not run on them. In a child made by fork() while the
+ * those of a fault, so the host's handlers do not run on them. One that finds itself on the CPU of
+ * another thread of the pool leaves it by narrowing its own affinity mask for a moment; the
+ * caller's mask is never touched. In a child made by fork() while the
  * pool was idle it works on with the caller's thread alone. @return OK; ERR_ARGUMENT (>
  * 1024); ERR_NO_MEMORY */
 TRUENO_API trueno_status trueno_pool_new(trueno_ctx *ctx, trueno_pool **out, uint32_t n_threads,

@@ -61,8 +61,9 @@ struct trueno_pool {
     _Alignas(LINE) struct worker workers[];
 };
 
-/* A thread of a pool knows its number; a host's own thread is always 0. */
+/* A worker knows its pool and its number there; in any other pool a thread is the caller, 0. */
 struct self {
+    const trueno_pool *pool;
     uint32_t tid;
     uint32_t looks;     /* how often it has looked at others */
     uint64_t next_move; /* not before this time, in ns */
@@ -147,14 +148,13 @@ static void move_away(trueno_pool *pool)
 
 static void look_around(trueno_pool *pool)
 {
+    const uint32_t tid = self.pool == pool ? self.tid : 0;
+    if (pool->yields || pool->n_threads == 1) return;
     const int cpu = sched_getcpu();
-    const uint32_t n = pool->n_threads;
-    if (pool->yields || n == 1) return;
-    atomic_store_explicit(&pool->places[self.tid].cpu, cpu, memory_order_relaxed);
-    if (self.tid == 0) return;
-    const uint32_t other = self.looks++ % self.tid; /* one of those before this one */
-    if (cpu < 0 || atomic_load_explicit(&pool->places[other].cpu, memory_order_relaxed) != cpu)
-        return;
+    atomic_store_explicit(&pool->places[tid].cpu, cpu, memory_order_relaxed);
+    if (tid == 0 || cpu < 0) return;
+    const uint32_t other = self.looks++ % tid; /* one of those before this one */
+    if (atomic_load_explicit(&pool->places[other].cpu, memory_order_relaxed) != cpu) return;
     const uint64_t now = now_ns();
     if (now < self.next_move) return;
     self.next_move = now + MOVE_PAUSE_NS;
@@ -170,6 +170,7 @@ static void *worker_main(void *arg)
     char name[16]; /* the most that Linux takes */
     snprintf(name, sizeof name, "trueno-%u", (unsigned)w->tid);
     pthread_setname_np(pthread_self(), name);
+    self.pool = pool;
     self.tid = w->tid;
     for (uint32_t seen = 0;; seen++) {
         gate_wait(&pool->start, seen, pool->yields);
