@@ -72,13 +72,15 @@ static void attend_head(const struct tr_thread *t, uint32_t l, size_t head, size
     }
 }
 
-/* Units differ in cost, as later tokens see more: dearest first. */
+/* A unit is a head and a few tokens. Heads cost the same; their tokens do not, as later ones see
+ * more: dearest first. */
 static void attend_prompt(const struct tr_thread *t, uint32_t l)
 {
     const struct tr_pass *p = t->p;
     size_t n_tiles = (p->n + TR_ATTN_QUERIES - 1) / TR_ATTN_QUERIES;
     size_t units = n_tiles * p->m->hp.layers[l].n_head, u;
-    while ((u = tr_pool_ticket(p->s->pool, units)) < units) {
+    struct tr_share share = tr_share_of(p->s->pool, units, t->tid, t->n_threads);
+    while (tr_share_next(&share, &u)) {
         size_t tile = n_tiles - 1 - u % n_tiles;
         attend_head(t, l, u / n_tiles, tr_tile(tile, p->n, n_tiles),
                     tr_tile(tile + 1, p->n, n_tiles));

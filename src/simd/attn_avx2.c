@@ -123,18 +123,12 @@ static INLINE struct seen seen_of(uint32_t at, uint32_t begin, uint32_t end)
     return s;
 }
 
-/* Raw products to exponentials of query i, in place; max[i] and sum[i]. */
-static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
+static INLINE float scores(const struct tr_attn_args *a, float e[TR_ATTN_CHUNK], uint32_t begin,
+                           uint32_t end)
 {
-    uint32_t begin = a->lo[i] % TR_ATTN_CHUNK, end = begin + (a->hi[i] - a->lo[i]);
     __m256 scale = _mm256_set1_ps(a->scale), cap = _mm256_set1_ps(a->cap);
     __m256 low = _mm256_set1_ps(-INFINITY), max[4] = {low, low, low, low};
-    __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
-                     _mm256_setzero_ps()};
 
-    a->max[i] = -INFINITY;
-    a->sum[i] = 0.0F;
-    if (a->lo[i] >= a->hi[i]) return;
     for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
         struct seen seen = seen_of(at, begin, end);
         UNROLL
@@ -148,18 +142,26 @@ static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
         }
     }
     max[0] = _mm256_max_ps(_mm256_max_ps(max[0], max[1]), _mm256_max_ps(max[2], max[3]));
-    a->max[i] = largest_lane(max[0]) + 0.0F; /* -0 to +0 */
-    max[0] = _mm256_set1_ps(a->max[i]);
+    return largest_lane(max[0]);
+}
+
+static INLINE float exponentials(const struct tr_attn_args *a, float e[TR_ATTN_CHUNK], float max,
+                                 uint32_t begin, uint32_t end)
+{
+    __m256 zero = _mm256_setzero_ps(), top = _mm256_set1_ps(max);
+    __m256 sum[4] = {zero, zero, zero, zero};
+    (void)a;
+
     for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
         struct seen seen = seen_of(at, begin, end);
         UNROLL
         for (unsigned j = 0; j < 4; j++) {
-            __m256 x = exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(e + at + 8 * j), max[0]));
+            __m256 x = exp_lanes(_mm256_sub_ps(_mm256_loadu_ps(e + at + 8 * j), top));
             _mm256_storeu_ps(e + at + 8 * j, x);
             sum[j] = _mm256_add_ps(sum[j], _mm256_and_ps(x, seen.lanes[j]));
         }
     }
-    a->sum[i] = r32_sum(sum);
+    return r32_sum(sum);
 }
 
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)

@@ -98,8 +98,8 @@ static inline __mmask16 visible(uint32_t at, uint32_t begin, uint32_t end)
 }
 
 /* Raw products of 32 positions to scores, and the largest of those that are seen. */
-static INLINE void scores(float e[32], const struct tr_attn_args *a, __mmask16 seen0,
-                          __mmask16 seen1, __m512 max[2])
+static INLINE void scores_32(float e[32], const struct tr_attn_args *a, __mmask16 seen0,
+                             __mmask16 seen1, __m512 max[2])
 {
     UNROLL
     for (unsigned j = 0; j < 2; j++) {
@@ -114,43 +114,43 @@ static INLINE void scores(float e[32], const struct tr_attn_args *a, __mmask16 s
 }
 
 /* Scores of 32 positions to exponentials, and the sum of those that are seen. */
-static INLINE void exponentials(float e[32], __m512 max, __mmask16 seen0, __mmask16 seen1,
-                                __m512 sum[2])
+static INLINE void exponentials_32(float e[32], __m512 max, __mmask16 seen0, __mmask16 seen1,
+                                   __m512 sum[2])
 {
     UNROLL
     for (unsigned j = 0; j < 2; j++) {
-        __m512 x = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(e + 16 * j), max));
+        __m512 x = exp_low_lanes(_mm512_sub_ps(_mm512_loadu_ps(e + 16 * j), max));
         _mm512_storeu_ps(e + 16 * j, x);
         sum[j] = _mm512_mask_add_ps(sum[j], j ? seen1 : seen0, sum[j], x);
     }
 }
 
-/* Raw products to exponentials of query i, in place; max[i] and sum[i]. */
-static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
+static INLINE float scores(const struct tr_attn_args *a, float e[TR_ATTN_CHUNK], uint32_t begin,
+                           uint32_t end)
 {
-    uint32_t begin = a->lo[i] % TR_ATTN_CHUNK, end = begin + (a->hi[i] - a->lo[i]);
     __m512 max[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)};
-    __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
+        if (begin <= at && at + 32 <= end)
+            scores_32(e + at, a, 0xffff, 0xffff, max);
+        else
+            scores_32(e + at, a, visible(at, begin, end), visible(at + 16, begin, end), max);
+    }
+    return _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]));
+}
 
-    a->max[i] = -INFINITY;
-    a->sum[i] = 0.0F;
-    if (a->lo[i] >= a->hi[i]) return;
+static INLINE float exponentials(const struct tr_attn_args *a, float e[TR_ATTN_CHUNK], float max,
+                                 uint32_t begin, uint32_t end)
+{
+    __m512 top = _mm512_set1_ps(max), sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    (void)a;
     for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
         if (begin <= at && at + 32 <= end)
-            scores(e + at, a, 0xffff, 0xffff, max);
+            exponentials_32(e + at, top, 0xffff, 0xffff, sum);
         else
-            scores(e + at, a, visible(at, begin, end), visible(at + 16, begin, end), max);
+            exponentials_32(e + at, top, visible(at, begin, end), visible(at + 16, begin, end),
+                            sum);
     }
-    a->max[i] = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1])) + 0.0F; /* -0 to +0 */
-    max[0] = _mm512_set1_ps(a->max[i]);
-    for (uint32_t at = begin / 32 * 32; at < end; at += 32) {
-        if (begin <= at && at + 32 <= end)
-            exponentials(e + at, max[0], 0xffff, 0xffff, sum);
-        else
-            exponentials(e + at, max[0], visible(at, begin, end), visible(at + 16, begin, end),
-                         sum);
-    }
-    a->sum[i] = r32_sum(sum[0], sum[1]);
+    return r32_sum(sum[0], sum[1]);
 }
 
 #define CPU                                                                                        \

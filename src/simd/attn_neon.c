@@ -92,17 +92,11 @@ static inline uint32x4_t visible(uint32_t at, uint32_t begin, uint32_t end)
     return vandq_u32(vcgeq_u32(i, vdupq_n_u32(begin)), vcltq_u32(i, vdupq_n_u32(end)));
 }
 
-/* Raw products to exponentials of query i, in place; max[i] and sum[i]. */
-static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
+static INLINE float scores(const struct tr_attn_args *a, float e[TR_ATTN_CHUNK], uint32_t begin,
+                           uint32_t end)
 {
-    uint32_t begin = a->lo[i] % TR_ATTN_CHUNK, end = begin + (a->hi[i] - a->lo[i]);
     float32x4_t cap = vdupq_n_f32(a->cap), max = vdupq_n_f32(-INFINITY);
-    float32x4_t sum[8];
 
-    for (size_t j = 0; j < 8; j++) sum[j] = vdupq_n_f32(0.0F);
-    a->max[i] = -INFINITY;
-    a->sum[i] = 0.0F;
-    if (a->lo[i] >= a->hi[i]) return;
     for (uint32_t at = begin / 4 * 4; at < end; at += 4) {
         float32x4_t s = vmulq_n_f32(vld1q_f32(e + at), a->scale);
         if (a->cap > 0.0F) s = softcap_lanes(s, cap);
@@ -110,15 +104,24 @@ static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK])
         /* a NaN is not greater and leaves max alone */
         max = vbslq_f32(vandq_u32(visible(at, begin, end), vcgtq_f32(s, max)), s, max);
     }
-    a->max[i] = vmaxvq_f32(max) + 0.0F; /* -0 to +0 */
-    max = vdupq_n_f32(a->max[i]);
+    return vmaxvq_f32(max);
+}
+
+static INLINE float exponentials(const struct tr_attn_args *a, float e[TR_ATTN_CHUNK], float max,
+                                 uint32_t begin, uint32_t end)
+{
+    const float32x4_t top = vdupq_n_f32(max);
+    float32x4_t sum[8];
+    (void)a;
+
+    for (size_t j = 0; j < 8; j++) sum[j] = vdupq_n_f32(0.0F);
     for (uint32_t at = begin / 4 * 4; at < end; at += 4) {
-        float32x4_t x = exp_lanes(vsubq_f32(vld1q_f32(e + at), max));
+        float32x4_t x = exp_lanes(vsubq_f32(vld1q_f32(e + at), top));
         float32x4_t *part = &sum[at / 4 % 8];
         vst1q_f32(e + at, x);
         *part = vaddq_f32(*part, vbslq_f32(visible(at, begin, end), x, vdupq_n_f32(0.0F)));
     }
-    a->sum[i] = r32_sum(sum);
+    return r32_sum(sum);
 }
 
 #define CPU TRUENO_CPU_NEON

@@ -41,6 +41,7 @@ struct tile {
     const float *q[MAX_NQ];
     float *e; /* [n_q][TR_ATTN_CHUNK]: scores, later their exponentials */
     float *out[MAX_NQ];
+    bool stairs; /* mix: query i sees i positions more than the run has */
 };
 
 /* n elements from i of a cache without blocks. */
@@ -150,22 +151,16 @@ static INLINE vec value_at(const struct tr_attn_args *a, size_t p, size_t d, uns
     return vec_mul(vec_i8(q), vec_scale(row + 2 * (d / 32 + LANES * j / 32)));
 }
 
-/* out[i] += sum over the run of e[i][p] * v[p], for nv vectors of n elements from d on. */
-static INLINE void mix_rows(const struct tile *t, const struct run *r, size_t d, unsigned nq,
-                            unsigned nv, trueno_dtype type, unsigned n)
+/* o[i][j] += sum over n_p positions from p on of e[i][p] * v[p]. */
+static INLINE void mix_positions(vec o[][8], const struct tr_attn_args *a, const float *e, size_t p,
+                                 size_t n_p, size_t d, unsigned nq, unsigned nv, trueno_dtype type,
+                                 unsigned n)
 {
-    const float *e = t->e + r->begin % TR_ATTN_CHUNK;
-    vec o[MAX_NQ][8], value[8];
-
-    UNROLL
-    for (unsigned i = 0; i < nq; i++) {
+    const float *const end = e + n_p;
+    for (; e < end; e++, p++) {
+        vec value[8];
         UNROLL
-        for (unsigned j = 0; j < nv; j++) o[i][j] = vec_load(t->out[i] + d + LANES * j, n);
-    }
-    for (size_t p = r->begin; p < r->end; p++, e++) {
-        if (d == 0 && p % 16 == 0) fetch(t->a, t->a->k_cache, (p + TR_ATTN_CHUNK) / 16, 1, type);
-        UNROLL
-        for (unsigned j = 0; j < nv; j++) value[j] = value_at(t->a, p, d, j, type, n);
+        for (unsigned j = 0; j < nv; j++) value[j] = value_at(a, p, d, j, type, n);
         UNROLL
         for (unsigned i = 0; i < nq; i++) {
             vec x = vec_set1(e[i * TR_ATTN_CHUNK]);
@@ -173,6 +168,44 @@ static INLINE void mix_rows(const struct tile *t, const struct run *r, size_t d,
             for (unsigned j = 0; j < nv; j++) o[i][j] = vec_fma(x, value[j], o[i][j]);
         }
     }
+}
+
+/* o[i][j] += e[i][p] * v[p] for the queries from number `first` on. */
+static INLINE void mix_step(vec o[][8], const struct tr_attn_args *a, const float *e, size_t p,
+                            size_t d, unsigned first, unsigned nq, unsigned nv, trueno_dtype type,
+                            unsigned n)
+{
+    vec value[8];
+    UNROLL
+    for (unsigned j = 0; j < nv; j++) value[j] = value_at(a, p, d, j, type, n);
+    UNROLL
+    for (unsigned i = 1; i < nq; i++) {
+        if (i < first) continue;
+        vec x = vec_set1(e[i * TR_ATTN_CHUNK]);
+        UNROLL
+        for (unsigned j = 0; j < nv; j++) o[i][j] = vec_fma(x, value[j], o[i][j]);
+    }
+}
+
+/* out[i] += sum over the run of e[i][p] * v[p], for nv vectors of n elements from d on. */
+static INLINE void mix_rows(const struct tile *t, const struct run *r, size_t d, unsigned nq,
+                            unsigned nv, trueno_dtype type, unsigned n)
+{
+    const float *e = t->e + r->begin % TR_ATTN_CHUNK;
+    vec o[MAX_NQ][8];
+
+    UNROLL
+    for (unsigned i = 0; i < nq; i++) {
+        UNROLL
+        for (unsigned j = 0; j < nv; j++) o[i][j] = vec_load(t->out[i] + d + LANES * j, n);
+    }
+    for (size_t p = r->begin, n_p; p < r->end; p += n_p, e += n_p) {
+        n_p = 16 - p % 16 < r->end - p ? 16 - p % 16 : r->end - p;
+        if (d == 0 && p % 16 == 0) fetch(t->a, t->a->k_cache, (p + TR_ATTN_CHUNK) / 16, 1, type);
+        mix_positions(o, t->a, e, p, n_p, d, nq, nv, type, n);
+    }
+    for (unsigned step = 1; t->stairs && step < nq; step++, e++)
+        mix_step(o, t->a, e, r->end + step - 1, d, step, nq, nv, type, n);
     UNROLL
     for (unsigned i = 0; i < nq; i++) {
         UNROLL
@@ -233,6 +266,29 @@ static INLINE uint32_t neighbours(const struct run *r, uint32_t first)
     return n;
 }
 
+/* Whether each query sees one position more than the one before it: the end of what the tokens of a
+ * prompt see. As runs these would be one for each position. */
+static INLINE bool are_stairs(const struct tr_attn_args *a)
+{
+    bool stairs = a->n_q > 1 && a->lo[0] < a->hi[0];
+    for (uint32_t i = 1; i < a->n_q; i++)
+        stairs = stairs && a->lo[i] == a->lo[0] && a->hi[i] == a->hi[0] + i;
+    return stairs;
+}
+
+/* Queries [i, i + n) of the call, over a run. */
+static INLINE void one_tile(const struct tr_attn_args *a, float e[][TR_ATTN_CHUNK], uint32_t i,
+                            uint32_t n, const struct run *r, bool mix, bool stairs,
+                            trueno_dtype type)
+{
+    struct tile t = {.a = a, .n_q = n, .e = e[i], .stairs = stairs};
+    for (uint32_t k = 0; k < n; k++) {
+        t.q[k] = a->q[i + k];
+        t.out[k] = a->out[i + k];
+    }
+    any_tile(&t, r, mix, type);
+}
+
 /* All runs, each by its queries in tiles of nearly equal size. The queries of a tile are
  * neighbours, so that one address leads to all their scores. */
 static INLINE void all_runs(const struct tr_attn_args *a, float e[][TR_ATTN_CHUNK], bool mix,
@@ -241,16 +297,20 @@ static INLINE void all_runs(const struct tr_attn_args *a, float e[][TR_ATTN_CHUN
     struct ranges s = ranges_of(a, mix ? 1 : 16);
     struct run r = {0};
 
+    if (mix && are_stairs(a)) {
+        uint32_t n_tiles = (a->n_q + MAX_NQ - 1) / MAX_NQ, n = (a->n_q + n_tiles - 1) / n_tiles;
+        for (uint32_t i = 0; i < a->n_q; i += n) {
+            r.begin = a->lo[0];
+            r.end = a->hi[i];
+            one_tile(a, e, i, a->n_q - i < n ? a->n_q - i : n, &r, true, true, type);
+        }
+        return;
+    }
     while (next_run(&r, &s, r.end)) {
         for (uint32_t i = 0, n; i < r.n_q; i += n) {
             uint32_t left = neighbours(&r, i), n_tiles = (left + MAX_NQ - 1) / MAX_NQ;
             n = (left + n_tiles - 1) / n_tiles;
-            struct tile t = {.a = a, .n_q = n, .e = e[r.q[i]]};
-            for (uint32_t k = 0; k < n; k++) {
-                t.q[k] = a->q[r.q[i + k]];
-                t.out[k] = a->out[r.q[i + k]];
-            }
-            any_tile(&t, &r, mix, type);
+            one_tile(a, e, r.q[i], n, &r, mix, false, type);
         }
     }
 }
@@ -283,9 +343,28 @@ static INLINE void merge(float *max, float *sum, float *acc, const struct tr_att
     }
 }
 
-/* What the including file defines: raw products e of query i to exponentials, in place; max[i] and
- * sum[i]. */
-static void softmax(struct tr_attn_args *a, uint32_t i, float e[TR_ATTN_CHUNK]);
+/* What the including file defines, for the positions [begin, end) of a chunk that a query sees: raw
+ * products e to scores, in place, and the largest; then to exponentials, and their sum. What stands
+ * beside these positions in the same vectors may become anything. */
+static INLINE float scores(const struct tr_attn_args *a, float e[TR_ATTN_CHUNK], uint32_t begin,
+                           uint32_t end);
+static INLINE float exponentials(const struct tr_attn_args *a, float e[TR_ATTN_CHUNK], float max,
+                                 uint32_t begin, uint32_t end);
+
+/* Each step for all queries before the next: a query's steps wait for one another, those of
+ * different queries do not. */
+static INLINE void softmax(struct tr_attn_args *a, float e[][TR_ATTN_CHUNK])
+{
+    uint32_t begin[TR_ATTN_QUERIES], end[TR_ATTN_QUERIES];
+    for (uint32_t i = 0; i < a->n_q; i++) {
+        bool sees = a->lo[i] < a->hi[i];
+        begin[i] = sees ? a->lo[i] % TR_ATTN_CHUNK : 0;
+        end[i] = sees ? begin[i] + (a->hi[i] - a->lo[i]) : 0;
+        a->max[i] = sees ? scores(a, e[i], begin[i], end[i]) + 0.0F : -INFINITY; /* -0 to +0 */
+    }
+    for (uint32_t i = 0; i < a->n_q; i++)
+        a->sum[i] = end[i] > 0 ? exponentials(a, e[i], a->max[i], begin[i], end[i]) : 0.0F;
+}
 
 /* tr_attn_fn */
 static INLINE void attend(struct tr_attn_args *a, trueno_dtype type)
@@ -293,10 +372,8 @@ static INLINE void attend(struct tr_attn_args *a, trueno_dtype type)
     _Alignas(64) float e[TR_ATTN_QUERIES][TR_ATTN_CHUNK];
 
     all_runs(a, e, false, type);
-    for (uint32_t i = 0; i < a->n_q; i++) {
-        softmax(a, i, e[i]);
-        memset(a->out[i], 0, a->head_dim * sizeof(float));
-    }
+    softmax(a, e);
+    for (uint32_t i = 0; i < a->n_q; i++) memset(a->out[i], 0, a->head_dim * sizeof(float));
     all_runs(a, e, true, type);
 }
 

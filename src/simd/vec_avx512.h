@@ -15,11 +15,12 @@ static inline __mmask16 first_lanes(size_t n)
     return (__mmask16)((1U << n) - 1U);
 }
 
-static inline __m512 exp_lanes(__m512 x)
+/* exp(x) of lanes that are not above TR_EXP_HI. */
+static inline __m512 exp_low_lanes(__m512 x)
 {
     __m512 one = _mm512_set1_ps(1.0F);
-    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(TR_EXP_LOG2E)),
-                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512i i = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(TR_EXP_LOG2E)));
+    __m512 n = _mm512_cvtepi32_ps(i);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(TR_EXP_LN2_HI), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(TR_EXP_LN2_LO), r);
     __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(TR_EXP_C6), r, _mm512_set1_ps(TR_EXP_C5));
@@ -28,13 +29,16 @@ static inline __m512 exp_lanes(__m512 x)
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(TR_EXP_C2));
     p = _mm512_fmadd_ps(p, r, one);
     p = _mm512_fmadd_ps(p, r, one);
-    p = _mm512_scalef_ps(p, n);
+    /* a NaN is not less than anything, and has come through the arithmetic */
+    __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(TR_EXP_LO), _CMP_NLT_UQ);
+    i = _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(i, 23));
+    return _mm512_castsi512_ps(_mm512_maskz_mov_epi32(normal, i));
+}
 
-    /* neither comparison holds for NaN, which has come through the arithmetic */
-    __mmask16 low = _mm512_cmp_ps_mask(x, _mm512_set1_ps(TR_EXP_LO), _CMP_LT_OQ);
+static inline __m512 exp_lanes(__m512 x)
+{
     __mmask16 high = _mm512_cmp_ps_mask(x, _mm512_set1_ps(TR_EXP_HI), _CMP_GT_OQ);
-    p = _mm512_mask_mov_ps(p, low, _mm512_setzero_ps());
-    return _mm512_mask_mov_ps(p, high, _mm512_set1_ps(INFINITY));
+    return _mm512_mask_mov_ps(exp_low_lanes(x), high, _mm512_set1_ps(INFINITY));
 }
 
 /* x / (1 + exp(y)) */
