@@ -30,11 +30,16 @@ static void meet(const struct tr_thread *t)
     if (!t->p->alone) tr_pool_barrier(t->p->s->pool);
 }
 
+static size_t n_tiles_of(const struct tr_pass *p, size_t n)
+{
+    return tr_n_tiles(n, p->m->output.tile_width);
+}
+
 /* The tiles of n columns whose inputs this thread prepares. */
 static void own_tiles(const struct tr_thread *t, size_t n, size_t *t0, size_t *t1)
 {
     *t0 = 0;
-    *t1 = tr_n_tiles(n);
+    *t1 = n_tiles_of(t->p, n);
     if (*t1 > 1) tr_split(t0, t1, *t1, 1, t->tid, t->n_threads);
 }
 
@@ -55,7 +60,7 @@ static void pack_columns(const struct tr_thread *t, const float *x, size_t k, si
 /* Packs x [T][w->cols] for w. */
 static void pack_for(const struct tr_thread *t, const float *x, const struct tr_matrix *w)
 {
-    size_t t0, t1, n = t->p->n, n_tiles = tr_n_tiles(n);
+    size_t t0, t1, n = t->p->n, n_tiles = n_tiles_of(t->p, n);
     own_tiles(t, n, &t0, &t1);
     for (size_t i = t0; i < t1; i++)
         pack_columns(t, x, w->cols, tr_tile(i, n, n_tiles), tr_tile(i + 1, n, n_tiles), &w, 1);
@@ -122,7 +127,7 @@ static void branch_input(const struct tr_thread *t, const struct joint *before, 
                          const struct tr_matrix *const *readers, size_t n_readers)
 {
     const struct tr_pass *p = t->p;
-    size_t e = p->m->hp.n_embd, t0, t1, n_tiles = tr_n_tiles(p->n);
+    size_t e = p->m->hp.n_embd, t0, t1, n_tiles = n_tiles_of(p, p->n);
 
     own_tiles(t, p->n, &t0, &t1);
     for (size_t tile = t0; tile < t1; tile++) {
@@ -198,8 +203,8 @@ static void queries_keys_values(const struct tr_thread *t, uint32_t l)
     const struct tr_pass *p = t->p;
     const struct tr_layer *y = &p->m->layers[l];
     size_t d = p->m->hp.head_dim, heads = d % TR_ROWS ? 2 : 1, groups = heads * d / TR_ROWS;
-    struct tr_cut keys = tr_cut_of(y->k.rows, groups, p->n, TR_BLOCK_TILES);
-    struct tr_cut queries = tr_cut_of(y->q.rows, groups, p->n, TR_BLOCK_TILES);
+    struct tr_cut keys = tr_cut_of(&y->k, groups, p->n, tr_block_cols(&y->k));
+    struct tr_cut queries = tr_cut_of(&y->q, groups, p->n, tr_block_cols(&y->q));
     struct tr_share share =
         tr_share_of(p->s->pool, keys.n_units + queries.n_units, t->tid, t->n_threads);
 
@@ -241,7 +246,7 @@ static void gate_and_up(const struct tr_thread *t, uint32_t l)
     const struct tr_pass *p = t->p;
     const struct tr_layer *y = &p->m->layers[l];
     size_t f = y->gate.rows, rows = p->alone ? TR_FF_ROWS_ALONE : TR_FF_ROWS;
-    struct tr_cut cut = tr_cut_of(f, rows / TR_ROWS, p->n, TR_FF_TILES);
+    struct tr_cut cut = tr_cut_of(&y->gate, rows / TR_ROWS, p->n, TR_FF_COLS);
     struct tr_share share = tr_share_of(p->s->pool, cut.n_units, t->tid, t->n_threads);
 
     for (size_t u; tr_share_next(&share, &u);) {
@@ -271,7 +276,7 @@ static void output_input(const struct tr_thread *t, const struct joint *before, 
 {
     const struct tr_pass *p = t->p;
     const struct tr_matrix *out = &p->m->output;
-    size_t e = p->m->hp.n_embd, first = p->n - p->n_out, t0, t1, n_tiles = tr_n_tiles(p->n_out);
+    size_t e = p->m->hp.n_embd, first = p->n - p->n_out, t0, t1, n_tiles = n_tiles_of(p, p->n_out);
     uint8_t *acts = own ? t->w.acts[out->pack->act] : p->b->acts[out->pack->act];
     float *h = own ? t->w.h : p->b->h;
 
@@ -359,7 +364,7 @@ static void forward(void *arg, uint32_t tid, uint32_t n_threads)
     const struct tr_buffers *b = p->b;
     struct tr_thread t = {.p = p, .tid = tid, .n_threads = n_threads, .w = b->workers[tid]};
     uint32_t n_layer = p->m->hp.n_layer;
-    bool own = tr_n_tiles(p->n_out) == 1;
+    bool own = p->n_out <= TR_NT_MAX;
 
     t.x = p->alone ? t.w.x : b->x;
     t.h = p->alone ? t.w.h : b->h;
@@ -389,7 +394,7 @@ bool tr_forward(trueno_session *s, const trueno_token *tokens, uint32_t n, uint3
                         .pos = pos,
                         .n_out = n_out,
                         .logits_row = logits_row,
-                        .alone = tr_n_tiles(n) == 1};
+                        .alone = n <= TR_NT_MAX};
     atomic_init(&p.stop, false);
     tr_pool_run(s->pool, forward, &p);
     return !atomic_load(&p.stop);

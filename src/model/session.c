@@ -108,16 +108,17 @@ static struct needs needs_of(const trueno_model *m)
 }
 
 static void carve_worker(struct tr_worker *w, struct carver *c, const struct tr_hparams *hp,
-                         const struct needs *n, uint64_t columns)
+                         const struct needs *n, uint32_t n_batch)
 {
-    uint64_t f = sizeof(float), d = hp->head_dim;
+    uint64_t f = sizeof(float), d = hp->head_dim, columns = at_most(TR_NT_MAX, n_batch);
+    uint64_t ff_cols = at_most(TR_FF_COLS, n_batch);
     w->x = carve(c, hp->n_embd, columns, f);
     w->h = carve(c, hp->n_embd, columns, f);
     w->row = carve(c, hp->n_embd, 1, f);
     w->att = carve(c, hp->max_head * d, 1, f);
     w->attn = carve(c, 2 * TR_ATTN_QUERIES, d, f);
-    w->gate = carve(c, TR_FF_ROWS, TR_FF_TILES * columns, f);
-    w->up = carve(c, TR_FF_ROWS, TR_FF_TILES * columns, f);
+    w->gate = carve(c, TR_FF_ROWS, ff_cols, f);
+    w->up = carve(c, TR_FF_ROWS, ff_cols, f);
     w->tile = carve(c, TR_FF_ROWS, columns, f); /* floats are the largest kind */
     for (size_t i = 0; i < TR_ACT_COUNT; i++) w->acts[i] = carve(c, n->act_bytes[i], columns, 1);
     w->scratch = carve(c, n->scratch_bytes, 1, 1);
@@ -169,7 +170,7 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
     b->workers = carve(&c, shape->n_threads, 1, sizeof *b->workers);
     for (uint32_t i = 0; i < shape->n_threads; i++) {
         struct tr_worker plan;
-        carve_worker(b->workers != NULL ? &b->workers[i] : &plan, &c, hp, &n, columns);
+        carve_worker(b->workers != NULL ? &b->workers[i] : &plan, &c, hp, &n, shape->n_batch);
         (void)carve(&c, 1, 1, 64); /* no line of two threads next to one another */
     }
     b->total_bytes = (size_t)c.used;

@@ -13,10 +13,10 @@ struct tr_session_shape {
     trueno_dtype kv_type; /* F16, F32, BF16 or Q8_0 */
 };
 
-/* A unit of the feed-forward stage: rows of gate and up, and tiles of columns; of a batch that is
- * one tile (pass.h), rows. A block of K-quants is 256 rows. */
+/* A unit of the feed-forward stage: rows of gate and up, and columns; of a batch that is one tile
+ * (pass.h), rows. A block of K-quants is 256 rows. */
 #define TR_FF_ROWS       256
-#define TR_FF_TILES      8
+#define TR_FF_COLS       64
 #define TR_FF_ROWS_ALONE 64
 
 /* Memory of one thread. N: columns of a tile, 8. */
@@ -25,7 +25,7 @@ struct tr_worker {
     float *row;                  /* [n_embd] */
     float *att;                  /* [max_head * head_dim] of a single token */
     float *attn;                 /* attention: 2 x [TR_ATTN_QUERIES][head_dim] */
-    float *gate, *up;            /* [TR_FF_TILES * N][TR_FF_ROWS] */
+    float *gate, *up;            /* [TR_FF_COLS][TR_FF_ROWS], or fewer in smaller batches */
     uint8_t *tile;               /* TR_FF_ROWS rows of N columns, packed */
     uint8_t *acts[TR_ACT_COUNT]; /* N packed columns, by kind */
     uint8_t *scratch;            /* of products and of embedding rows */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Packed activations: what gemm kernels read beside the weights.
  *
- * M columns are cut into ceil(M / nt_max) tiles whose widths differ by at most one. A tile of nt
+ * Up to 8 columns are one tile. More are cut into tiles of at most tr_tile_width columns, whose
+ * widths differ by at most one. A tile of nt
  * columns is one block of memory; column c0 of the whole pack starts its tile at byte
  * c0 * tr_act_col_bytes(). Within a tile the sections below follow one another, each [n][nt] with
  * the column index fastest, so that a kernel broadcasts from consecutive memory.
@@ -72,10 +73,11 @@ static inline struct tr_a8_32 tr_a8_32_view(const void *tile, size_t k, size_t n
     return v;
 }
 
-/* Tiles that m columns are cut into. */
-static inline size_t tr_n_tiles(size_t m)
+/* Tiles that m columns are cut into; width: tr_tile_width. */
+static inline size_t tr_n_tiles(size_t m, uint32_t width)
 {
-    return m / TR_NT_MAX + (m % TR_NT_MAX != 0);
+    if (m <= TR_NT_MAX) return m > 0;
+    return m / width + (m % width != 0);
 }
 
 /* First column of tile t when m columns are cut into n_tiles; tile t is [tr_tile(t), tr_tile(t+1)).

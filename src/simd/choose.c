@@ -124,3 +124,15 @@ trueno_status tr_kernel_choose(const struct tr_kernel **out, const struct tr_ker
     if (*out) return TRUENO_OK;
     return tr_fail(err, TRUENO_ERR_UNSUPPORTED, "this build has no kernel for the operation");
 }
+
+uint32_t tr_tile_width(const trueno_ctx *ctx)
+{
+    uint32_t width = TR_NT_MAX;
+    for (enum tr_act act = TR_ACT_F32; act < TR_ACT_COUNT; act++) {
+        const struct tr_kernel *pack;
+        trueno_status status =
+            tr_kernel_choose(&pack, NULL, ctx, TR_OP_QUANTIZE, TR_TYPE_NONE, act, NULL);
+        if (status == TRUENO_OK && pack->nt_best < width) width = pack->nt_best;
+    }
+    return width;
+}

@@ -5,70 +5,75 @@
 #endif
 
 #include "gemm_zmm.h"
+#include "spread.h"
 
-/* Scales and minimums of a Q4_K or Q5_K panel, one byte a row. */
+/* spread.h */
+ALWAYS_INLINE __m512i spread(__m512i words, const tr_spread order)
+{
+    const __m128i o = _mm_load_si128((const __m128i *)(const void *)order);
+    return _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(o));
+}
+
+/* Scales and minimums of a Q4_K or Q5_K panel. */
 struct scales {
-    _Alignas(64) uint8_t sc[8][16], m[8][16];
+    __m512i sc[2];    /* dword r: four of row r, a byte each */
+    __m512i pairs[4]; /* minimums 2i and 2i + 1, int16 */
 };
 
-/* From 12 planes of packed 6-bit numbers: four planes a register (tr_q4k_scale_min, by vectors). */
-ALWAYS_INLINE void unpack_scales(struct scales *s, const uint8_t *planes)
+/* From the scale words, six bits each (tr_q4k_scale_min, by vectors). */
+ALWAYS_INLINE void unpack_scales(struct scales *s, const uint8_t *words)
 {
     const __m512i six = _mm512_set1_epi8(63), top = _mm512_set1_epi8(0x30);
-    __m512i z0 = load_vector(planes), z1 = load_vector(planes + 64), z2 = load_vector(planes + 128);
+    __m512i z0 = load_vector(words), z1 = load_vector(words + 64), z2 = load_vector(words + 128);
     __m512i sc_top = _mm512_and_si512(_mm512_srli_epi16(z0, 2), top);
     __m512i m_top = _mm512_and_si512(_mm512_srli_epi16(z1, 2), top);
-    _mm512_store_si512(s->sc[0], _mm512_and_si512(z0, six));
-    _mm512_store_si512(s->sc[4], _mm512_or_si512(low_nibbles(z2), sc_top));
-    _mm512_store_si512(s->m[0], _mm512_and_si512(z1, six));
-    _mm512_store_si512(s->m[4], _mm512_or_si512(high_nibbles(z2), m_top));
-}
-
-/* sum += scale x t. */
-ALWAYS_INLINE void add_scaled(int_tile sum, const __m512i *scale, int_tile t, int nt)
-{
+    __m512i m[2] = {_mm512_and_si512(z1, six), _mm512_or_si512(high_nibbles(z2), m_top)};
+    s->sc[0] = _mm512_and_si512(z0, six);
+    s->sc[1] = _mm512_or_si512(low_nibbles(z2), sc_top);
     UNROLL
-    for (int g = 0; g < groups(nt); g++) {
-        UNROLL
-        for (int c = 0; c < nt; c++)
-            sum[g][c] = _mm512_add_epi32(sum[g][c], _mm512_mullo_epi32(scale[g], t[g][c]));
-    }
+    for (int i = 0; i < 4; i++) s->pairs[i] = spread(m[i / 2], tr_spread_pair[i % 2]);
 }
 
-/* I of a Q4_K panel, or Q5_K if `high`. w: the panel; aq: its activations. */
-ALWAYS_INLINE void sum_q45k(int_tile sum, const struct scales s[2], const uint8_t *w, size_t apart,
-                            const int32_t *aq, bool high, int nt)
+/* J of one row group and column: pairs of minimums x pairs of activation sums. */
+ALWAYS_INLINE __m512i dot_mins(const struct scales *s, const int32_t *bs, size_t c, int nt)
+{
+    __m512i j = _mm512_setzero_si512();
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        j = _mm512_dpwssd_epi32(j, s->pairs[i], _mm512_set1_epi32(bs[(size_t)(i * nt) + c]));
+    return j;
+}
+
+/* I and J of a Q4_K panel, or Q5_K if `high`. w: the panel; aq, bs: its activations. J goes column
+ * by column between the blocks of I, whose products leave room for it. */
+ALWAYS_INLINE void sum_q45k(int_tile sum, __m512i mins[TR_NT_MAX][2], const struct scales s[2],
+                            const uint8_t *w, size_t apart, const int32_t *aq, const int32_t *bs,
+                            bool high, int nt)
 {
     const size_t vectors = high ? 320 : 256;
     clear_ints(sum, nt);
 #pragma GCC unroll 1
     for (size_t i = 0; i < 8; i++, aq += 8 * nt) {
         const uint8_t *v = w + 256 + vectors * i;
-        int_tile t;
+        struct dots dots;
         __m512i scale[2];
         prefetch_groups(v + AHEAD, apart, vectors, nt);
-        clear_ints(t, nt);
-        dot_n4(t, v, apart, aq, high, nt);
+        clear_dots(&dots, nt);
+        if (i < (size_t)nt) {
+            UNROLL
+            for (int g = 0; g < groups(nt); g++) mins[i][g] = dot_mins(&s[g], bs, i, nt);
+        }
+        dot_steps(&dots, v, apart, aq, high ? N4_H1 : N4, 0, 8, nt);
         UNROLL
         for (int g = 0; g < groups(nt); g++)
-            scale[g] = _mm512_cvtepu8_epi32(load_plane(s[g].sc[i]));
-        add_scaled(sum, scale, t, nt);
-    }
-}
-
-/* J of one row group: pairs of minimums x pairs of activation sums. */
-ALWAYS_INLINE void dot_mins(__m512i *j, const struct scales *s, const int32_t *bs, int nt)
-{
-    UNROLL
-    for (int c = 0; c < nt; c++) j[c] = _mm512_setzero_si512();
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        __m512i even = _mm512_cvtepu8_epi32(load_plane(s->m[2 * i]));
-        __m512i odd = _mm512_cvtepu8_epi32(load_plane(s->m[2 * i + 1]));
-        __m512i pair = _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
-        UNROLL
-        for (int c = 0; c < nt; c++)
-            j[c] = _mm512_dpwssd_epi32(j[c], pair, _mm512_set1_epi32(bs[i * nt + c]));
+            scale[g] = spread(s[g].sc[i / 4], tr_spread_u32[i % 4]);
+#define ADD(g, c, t)                                                                               \
+    do {                                                                                           \
+        sum[g][c] = _mm512_add_epi32(sum[g][c], _mm512_mullo_epi32(scale[g], t));                  \
+        IN_ORDER(sum[g][c]);                                                                       \
+    } while (0)
+        FINISH(&dots, aq + 7 * nt, nt, ADD)
+#undef ADD
     }
 }
 
@@ -82,14 +87,13 @@ ALWAYS_INLINE void pass_q45k(struct pass pass, struct tr_a8_256 a, size_t n_pane
     for (size_t p = 0; p < n_panels; p++) {
         struct scales s[2];
         int_tile sum;
-        int_tile j;
+        __m512i mins[TR_NT_MAX][2];
         prefetch_groups(pass.w + AHEAD, pass.apart, 256, nt);
         UNROLL
         for (int g = 0; g < groups(nt); g++) {
             unpack_scales(&s[g], pass.w + (size_t)g * pass.apart + 64);
-            dot_mins(j[g], &s[g], a.bs, nt);
         }
-        sum_q45k(sum, s, pass.w, pass.apart, a.q, high, nt);
+        sum_q45k(sum, mins, s, pass.w, pass.apart, a.q, a.bs, high, nt);
         UNROLL
         for (int g = 0; g < groups(nt); g++) {
             const uint8_t *w = pass.w + (size_t)g * pass.apart;
@@ -97,7 +101,7 @@ ALWAYS_INLINE void pass_q45k(struct pass pass, struct tr_a8_256 a, size_t n_pane
             UNROLL
             for (int c = 0; c < nt; c++) {
                 __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum[g][c]));
-                v = _mm512_fnmadd_ps(dmin, _mm512_cvtepi32_ps(j[g][c]), v);
+                v = _mm512_fnmadd_ps(dmin, _mm512_cvtepi32_ps(mins[c][g]), v);
                 y[g][c] = _mm512_fmadd_ps(_mm512_set1_ps(a.a[c]), v, y[g][c]);
             }
         }
@@ -133,41 +137,36 @@ static void gemm_q5_k_avx512(float *out, size_t ldo, const void *w, size_t n_gro
 #undef CALL
 }
 
-/* sum += scale x dots of 16 weights, whose zero point is in where the dots start (act.h). `half`
- * 0: steps 0..3, 1: steps 4..7. v: N4, H2; aq: words of the 16. Steps first, then column by column:
- * so only two dots are alive beside the sums, and everything fits the 32 registers. */
-ALWAYS_INLINE void add_half_q6k(int_tile sum, const __m512i *scale, const uint8_t *v, size_t apart,
-                                const int32_t *aq, const int32_t *z16, int half, int nt)
+/* sum += scale x dots of 16 weights, whose zero point is in where the dots start (act.h). half 0:
+ * steps 0..3, 1: steps 4..7. v: N4, H2; aq: words of the 32 that they are part of; words: their
+ * scale is byte number `at` of each dword. */
+ALWAYS_INLINE
+    void add_half_q6k(int_tile sum, const uint8_t *v, const uint8_t *words, size_t at, size_t apart,
+                      const int32_t *aq, const int32_t *z16, int half, int nt)
 {
-    __m512i step[2][4];
-    UNROLL
-    for (int g = 0; g < groups(nt); g++) {
-        const uint8_t *vg = v + (size_t)g * apart;
-        __m512i h2 = load_vector(vg + 256 + 64 * half);
-        IN_REGISTER(h2);
-        UNROLL
-        for (int h = 0; h < 4; h++) {
-            __m512i x = load_vector(vg + 64 * h);
-            x = half ? high_nibbles(x) : low_nibbles(x);
-            step[g][h] = or_masked(x, high_bits(h2, h), 0x30);
-        }
-    }
+    struct dots dots;
+    __m512i scale[2];
+    clear_dots(&dots, nt);
     UNROLL
     for (int c = 0; c < nt; c++) {
-        __m512i t[2];
-        t[0] = t[1] = _mm512_set1_epi32(z16[c]);
+        __m512i z = _mm512_set1_epi32(z16[c]);
         UNROLL
-        for (int h = 0; h < 4; h++) {
-            __m512i a = _mm512_set1_epi32(aq[h * nt + c]);
-            UNROLL
-            for (int g = 0; g < groups(nt); g++) t[g] = _mm512_dpbusd_epi32(t[g], step[g][h], a);
-        }
-        UNROLL
-        for (int g = 0; g < groups(nt); g++) {
-            sum[g][c] = _mm512_add_epi32(sum[g][c], _mm512_mullo_epi32(scale[g], t[g]));
-            IN_REGISTER(sum[g][c]);
-        }
+        for (int g = 0; g < groups(nt); g++) dots.t[g][c] = z;
     }
+    dot_steps(&dots, v, apart, aq, N4_H2, 4 * half, 4, nt);
+    UNROLL
+    for (int g = 0; g < groups(nt); g++) {
+        scale[g] = spread(load_vector(words + (size_t)g * apart), tr_spread_top32[at]);
+        IN_ORDER(scale[g]);
+        scale[g] = _mm512_srai_epi32(scale[g], 24);
+    }
+#define ADD(g, c, t)                                                                               \
+    do {                                                                                           \
+        sum[g][c] = _mm512_add_epi32(sum[g][c], _mm512_mullo_epi32(scale[g], t));                  \
+        IN_ORDER(sum[g][c]);                                                                       \
+    } while (0)
+    FINISH(&dots, aq + (4 * half + 3) * nt, nt, ADD)
+#undef ADD
 }
 
 #define Q6K_PANEL ((size_t)3328) /* bytes */
@@ -178,16 +177,13 @@ ALWAYS_INLINE void sum_q6k(int_tile sum, const uint8_t *w, size_t apart, const i
 {
     clear_ints(sum, nt);
 #pragma GCC unroll 1
-    for (size_t i = 0; i < 8; i++) {
+    for (size_t i = 0; i < 8; i++, aq += 8 * nt) {
         UNROLL
-        for (int half = 0; half < 2; half++, aq += 4 * nt, z16 += nt) {
-            const uint8_t *v = w + 256 + 384 * i, *plane = w + 32 * i + 16 * half;
-            __m512i scale[2];
+        for (int half = 0; half < 2; half++, z16 += nt) {
+            const uint8_t *v = w + 256 + 384 * i;
             prefetch_groups(v + AHEAD + 192 * half, apart, 192, nt);
-            UNROLL
-            for (int g = 0; g < groups(nt); g++)
-                scale[g] = _mm512_cvtepi8_epi32(load_plane(plane + (size_t)g * apart));
-            add_half_q6k(sum, scale, v, apart, aq, z16, half, nt);
+            add_half_q6k(sum, v, w + 64 * (i / 2), i % 2 * 2 + (size_t)half, apart, aq, z16, half,
+                         nt);
         }
     }
 }

@@ -153,15 +153,16 @@ ALWAYS_INLINE void add_half_pairs(int_pairs sum, const uint8_t *plane, const uin
 }
 
 /* d: scales of the first row pair. */
-ALWAYS_INLINE void q6k_pairs(float32x4_t (*y)[COL_PAIRS], const uint8_t *panel, const uint8_t *d,
-                             const struct pair_acts *x, int first, int n_rows, int np)
+ALWAYS_INLINE void q6k_pairs(float32x4_t (*y)[COL_PAIRS], const uint8_t *panel, q6k_planes planes,
+                             const uint8_t *d, const struct pair_acts *x, int first, int n_rows,
+                             int np)
 {
     float32x4_t scale[ROW_PAIRS];
     int_pairs sum;
 
     start_pairs(sum, NULL, n_rows, np);
     for (int j = 0; j < 8; j++) {
-        const uint8_t *plane = panel + 32 * j + 2 * first, *v = panel + 256 + 384 * j + 8 * first;
+        const uint8_t *plane = planes[2 * j] + 2 * first, *v = panel + 256 + 384 * j + 8 * first;
         add_half_pairs(sum, plane, v, x->q + 4 * j, x->start[2 * j], 0, n_rows, np);
         add_half_pairs(sum, plane + 16, v, x->q + 4 * j + 2, x->start[2 * j + 1], 1, n_rows, np);
     }
@@ -180,8 +181,10 @@ ALWAYS_INLINE void q6k_panel(float_pairs y, const uint8_t *panel, const uint8_t 
                              const struct pair_acts *x, int np)
 {
     const int n_rows = ROW_PAIRS_OF(np);
+    q6k_planes planes;
+    unpack_q6k_scales(planes, panel);
     for (int r = 0; r < ROW_PAIRS; r += n_rows)
-        q6k_pairs(y + r, panel, d + 4 * r, x, r, n_rows, np);
+        q6k_pairs(y + r, panel, planes, d + 4 * r, x, r, n_rows, np);
 }
 
 /* ---------------------------------------------------------------- driver */

@@ -24,18 +24,18 @@ struct q45k_scales {
     uint8_t sc[8][16], m[8][16];
 };
 
-/* From the 12 planes: six bits of the first eight, and four of the last four with two on top from
- * the first eight. */
-ALWAYS_INLINE void unpack_q45k_scales(struct q45k_scales *s, const uint8_t *planes)
+/* From the scale words: six bits of the first eight bytes of a row, and four of the last four with
+ * two on top from the first eight. */
+ALWAYS_INLINE void unpack_q45k_scales(struct q45k_scales *s, const uint8_t *words)
 {
     const uint8x16_t six = vdupq_n_u8(63), top = vdupq_n_u8(0x30);
+    const uint8x16x4_t a = vld4q_u8(words), b = vld4q_u8(words + 64), c = vld4q_u8(words + 128);
+    UNROLL
     for (int j = 0; j < 4; j++) {
-        uint8x16_t a = vld1q_u8(planes + 16 * j), b = vld1q_u8(planes + 16 * (j + 4));
-        uint8x16_t c = vld1q_u8(planes + 16 * (j + 8));
-        vst1q_u8(s->sc[j], vandq_u8(a, six));
-        vst1q_u8(s->m[j], vandq_u8(b, six));
-        vst1q_u8(s->sc[j + 4], vbslq_u8(top, vshrq_n_u8(a, 2), low_nibbles(c)));
-        vst1q_u8(s->m[j + 4], vbslq_u8(top, vshrq_n_u8(b, 2), high_nibbles(c)));
+        vst1q_u8(s->sc[j], vandq_u8(a.val[j], six));
+        vst1q_u8(s->m[j], vandq_u8(b.val[j], six));
+        vst1q_u8(s->sc[j + 4], vbslq_u8(top, vshrq_n_u8(a.val[j], 2), low_nibbles(c.val[j])));
+        vst1q_u8(s->m[j + 4], vbslq_u8(top, vshrq_n_u8(b.val[j], 2), high_nibbles(c.val[j])));
     }
 }
 
@@ -137,6 +137,19 @@ static void gemm_q5_k(float *out, size_t ldo, const void *w, size_t n_groups, co
 
 #define Q6K_PANEL ((size_t)3328) /* bytes */
 
+/* Int8 scales of a panel, one byte a row. */
+typedef uint8_t q6k_planes[16][16];
+
+ALWAYS_INLINE void unpack_q6k_scales(q6k_planes planes, const uint8_t *words)
+{
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        const uint8x16x4_t x = vld4q_u8(words + 64 * i);
+        UNROLL
+        for (int j = 0; j < 4; j++) vst1q_u8(planes[4 * i + j], x.val[j]);
+    }
+}
+
 /* sum += scale x dots of 16 weights, whose zero point is in where the dots start (act.h). half 0:
  * steps 0..3, 1: steps 4..7. v: N4, H2 of the first quad; aq: words of the 16. */
 ALWAYS_INLINE void add_half_q6k(int_tile sum, const uint8_t *plane, const uint8_t *v,
@@ -166,14 +179,15 @@ ALWAYS_INLINE void add_half_q6k(int_tile sum, const uint8_t *plane, const uint8_
     add_scaled(sum, scale, t, quads, nt);
 }
 
-ALWAYS_INLINE void q6k_rows(float32x4_t (*y)[TR_NT_MAX], const uint8_t *panel, const uint8_t *d,
-                            const struct tr_a8_256 *a, int quad, int quads, int nt)
+ALWAYS_INLINE void q6k_rows(float32x4_t (*y)[TR_NT_MAX], const uint8_t *panel, q6k_planes planes,
+                            const uint8_t *d, const struct tr_a8_256 *a, int quad, int quads,
+                            int nt)
 {
     int_tile sum;
 
     clear_ints(sum, quads, nt);
     for (int j = 0; j < 8; j++) {
-        const uint8_t *plane = panel + 32 * j + 4 * quad, *v = panel + 256 + 384 * j + 16 * quad;
+        const uint8_t *plane = planes[2 * j] + 4 * quad, *v = panel + 256 + 384 * j + 16 * quad;
         const int32_t *aq = a->q + 8 * j * nt, *z16 = a->z16 + 2 * j * nt;
         add_half_q6k(sum, plane, v, aq, z16, 0, quads, nt);
         add_half_q6k(sum, plane + 16, v, aq + 4 * nt, z16 + nt, 1, quads, nt);
@@ -203,7 +217,9 @@ ALWAYS_INLINE void gemm_q6k(float *out, size_t ldo, const uint8_t *w, size_t n_g
         clear_floats(y, nt);
         w += tr_x16_scale_bytes(n_panels);
         for (size_t p = 0; p < n_panels; p++, w += Q6K_PANEL, d += 32) {
-            for (int q = 0; q < QUADS; q += quads) q6k_rows(y + q, w, d, &a, q, quads, nt);
+            q6k_planes planes;
+            unpack_q6k_scales(planes, w);
+            for (int q = 0; q < QUADS; q += quads) q6k_rows(y + q, w, planes, d, &a, q, quads, nt);
             a.q += 64 * nt;
             a.a += nt;
             a.z16 += 16 * nt;

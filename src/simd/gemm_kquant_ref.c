@@ -18,11 +18,17 @@ static int32_t sum32(const struct tr_a8_256 *a, size_t n, size_t c, size_t nt)
     return pair[n % 2];
 }
 
-/* Scale and minimum j of row r from the planes of a Q4_K or Q5_K panel. */
-static void scale_min(uint8_t *sc, uint8_t *m, const uint8_t *planes, size_t j, size_t r)
+/* Byte i of row r of a section of scale words. */
+static uint8_t scale_byte(const uint8_t *words, size_t i, size_t r)
+{
+    return words[64 * (i / 4) + 4 * r + i % 4];
+}
+
+/* Scale and minimum j of row r from the scale words of a Q4_K or Q5_K panel. */
+static void scale_min(uint8_t *sc, uint8_t *m, const uint8_t *words, size_t j, size_t r)
 {
     uint8_t packed[12];
-    for (size_t i = 0; i < 12; i++) packed[i] = planes[16 * i + r];
+    for (size_t i = 0; i < 12; i++) packed[i] = scale_byte(words, i, r);
     tr_q4k_scale_min((int)j, packed, sc, m);
 }
 
@@ -86,7 +92,6 @@ static void gemm_q5_k_ref(float *out, size_t ldo, const void *w, size_t n_groups
 static void panel_q6k(struct sums *s, const uint8_t *panel, const struct tr_a8_256 *a, size_t p,
                       size_t nt)
 {
-    const int8_t *planes = (const int8_t *)panel;
     memset(s, 0, sizeof *s);
     for (size_t j = 0; j < 8; j++) {
         tr_quants q;
@@ -97,9 +102,10 @@ static void panel_q6k(struct sums *s, const uint8_t *panel, const struct tr_a8_2
             const int32_t *z16 = a->z16 + (16 * p + 2 * j) * nt + c;
             tr_ref_acts(x, a->q + 8 * (8 * p + j) * nt + c, nt);
             for (size_t r = 0; r < TR_ROWS; r++) {
-                const int8_t *sc = planes + 16 * (2 * j) + r;
-                s->i[c][r] += sc[0] * (tr_ref_dot(q[r], x, 16) + z16[0]);
-                s->i[c][r] += sc[16] * (tr_ref_dot(q[r] + 16, x + 16, 16) + z16[nt]);
+                int8_t even = (int8_t)scale_byte(panel, 2 * j, r);
+                int8_t odd = (int8_t)scale_byte(panel, 2 * j + 1, r);
+                s->i[c][r] += even * (tr_ref_dot(q[r], x, 16) + z16[0]);
+                s->i[c][r] += odd * (tr_ref_dot(q[r] + 16, x + 16, 16) + z16[nt]);
             }
         }
     }

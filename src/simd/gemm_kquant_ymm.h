@@ -34,38 +34,20 @@ struct q45k_scales {
     __m256i min_pairs[2][4]; /* int16 pairs: minimums 2j and 2j + 1 */
 };
 
-ALWAYS_INLINE void put_scale(struct q45k_scales *s, int j, __m128i sc)
+/* From the scale words: six bits of the first eight bytes of a row, and four of the last four with
+ * two on top from the first eight. */
+ALWAYS_INLINE void unpack_q45k_scales(struct q45k_scales *s, const uint8_t *words)
 {
-    s->sc[0][j] = scales_u8(sc);
-    s->sc[1][j] = scales_u8(_mm_unpackhi_epi64(sc, sc));
-}
+    const __m256i bits6 = _mm256_set1_epi8(63), top = _mm256_set1_epi8(0x30);
 
-ALWAYS_INLINE void put_min_pair(struct q45k_scales *s, int j, __m128i even, __m128i odd)
-{
-    s->min_pairs[0][j] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(even, odd));
-    s->min_pairs[1][j] = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(even, odd));
-}
-
-/* From the 12 planes: six bits of the first eight, and four of the last four with two on top from
- * the first eight. */
-ALWAYS_INLINE void unpack_q45k_scales(struct q45k_scales *s, const uint8_t *planes)
-{
-    const __m128i bits6 = _mm_set1_epi8(63), bits4 = _mm_set1_epi8(15), top = _mm_set1_epi8(0x30);
-    __m128i low[4], high[4];
-
-    for (int j = 0; j < 4; j++) {
-        __m128i a = load_16_bytes(planes + 16 * j), b = load_16_bytes(planes + 16 * (j + 4));
-        __m128i c = load_16_bytes(planes + 16 * (j + 8));
-        __m128i a2 = _mm_and_si128(_mm_srli_epi16(a, 2), top);
-        __m128i b2 = _mm_and_si128(_mm_srli_epi16(b, 2), top);
-        put_scale(s, j, _mm_and_si128(a, bits6));
-        put_scale(s, j + 4, _mm_or_si128(_mm_and_si128(c, bits4), a2));
-        low[j] = _mm_and_si128(b, bits6);
-        high[j] = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(c, 4), bits4), b2);
-    }
-    for (int j = 0; j < 2; j++) {
-        put_min_pair(s, j, low[2 * j], low[2 * j + 1]);
-        put_min_pair(s, j + 2, high[2 * j], high[2 * j + 1]);
+    for (int half = 0; half < 2; half++, words += 32) {
+        __m256i a = load_bytes(words), b = load_bytes(words + 64), c = load_bytes(words + 128);
+        __m256i a2 = _mm256_and_si256(_mm256_srli_epi16(a, 2), top);
+        __m256i b2 = _mm256_and_si256(_mm256_srli_epi16(b, 2), top);
+        __m256i sc[2] = {_mm256_and_si256(a, bits6), _mm256_or_si256(low_nibbles(c), a2)};
+        __m256i m[2] = {_mm256_and_si256(b, bits6), _mm256_or_si256(high_nibbles(c), b2)};
+        for (int j = 0; j < 8; j++) s->sc[half][j] = scales_u8(sc[j / 4], j % 4);
+        for (int j = 0; j < 4; j++) s->min_pairs[half][j] = spread(m[j / 2], tr_spread_pair[j % 2]);
     }
 }
 
@@ -150,32 +132,60 @@ struct q6k_scales {
     __m256i pairs[2][8]; /* int16 pairs: scales 2j and 2j + 1; for the bias */
 };
 
-ALWAYS_INLINE void unpack_q6k_scales(struct q6k_scales *s, const uint8_t *planes)
+ALWAYS_INLINE void unpack_q6k_scales(struct q6k_scales *s, const uint8_t *words)
 {
-    for (int j = 0; j < 8; j++) {
-        __m128i even = load_16_bytes(planes + 32 * j), odd = load_16_bytes(planes + 32 * j + 16);
-        s->sc[0][2 * j] = scales_i8(even);
-        s->sc[0][2 * j + 1] = scales_i8(odd);
-        s->sc[1][2 * j] = scales_i8(_mm_unpackhi_epi64(even, even));
-        s->sc[1][2 * j + 1] = scales_i8(_mm_unpackhi_epi64(odd, odd));
-        if (SUM_HOLDS_BIAS) continue;
-        s->pairs[0][j] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(even, odd));
-        s->pairs[1][j] = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(even, odd));
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+        UNROLL
+        for (int j = 0; j < 16; j++)
+            s->sc[half][j] = scales_i8(load_bytes(words + 64 * (j / 4) + 32 * half), j % 4);
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            if (SUM_HOLDS_BIAS) continue;
+            __m256i x = load_bytes(words + 64 * (j / 2) + 32 * half);
+            x = spread(x, tr_spread_top_pair[j % 2]);
+            s->pairs[half][j] = _mm256_srai_epi16(x, 8);
+        }
+    }
+}
+
+/* The 64 steps of a panel's half, unpacked: where two groups of columns use them. */
+struct q6k_steps {
+    __m256i x[64];
+};
+
+/* Step h of 16 k; upper: of steps 4..7. */
+ALWAYS_INLINE __m256i q6k_step(const uint8_t *v, __m256i bits, int h, bool upper)
+{
+    __m256i x = load_bytes(v + 64 * h);
+    x = upper ? high_nibbles(x) : low_nibbles(x);
+    return _mm256_or_si256(x, high_bits(bits, 4 - 2 * h, 0x30));
+}
+
+ALWAYS_INLINE void unpack_q6k_steps(struct q6k_steps *steps, const uint8_t *panel, size_t half)
+{
+    for (size_t j = 0; j < 8; j++) {
+        const uint8_t *v = panel + 256 + 32 * half + 384 * j;
+        __m256i low = load_bytes(v + 256), high = load_bytes(v + 320);
+        if (half == 0) fetch_ahead(v, 384);
+        for (int h = 0; h < 4; h++) {
+            steps->x[8 * j + (size_t)h] = q6k_step(v, low, h, false);
+            steps->x[8 * j + 4 + (size_t)h] = q6k_step(v, high, h, true);
+        }
     }
 }
 
 /* 16 k: total[c] += sc * (quants . activations), with the bias if a sum can hold it. upper: steps
- * 4..7. */
-ALWAYS_INLINE void q6k_block(__m256i *total, const uint8_t *v, __m256i sc, const int32_t *aq,
-                             const int32_t *z16, size_t nt, int width, bool upper)
+ * 4..7. steps: those of the 16 k, or NULL. */
+ALWAYS_INLINE void q6k_block(__m256i *total, const uint8_t *v, const __m256i *steps, __m256i sc,
+                             const int32_t *aq, const int32_t *z16, size_t nt, int width,
+                             bool upper)
 {
-    __m256i bits = load_bytes(v + 256 + (upper ? 64 : 0));
+    __m256i bits = steps ? _mm256_setzero_si256() : load_bytes(v + 256 + (upper ? 64 : 0));
     __m256i sum[MAX_WIDTH];
 
     for (int h = 0; h < 4; h++, aq += nt) {
-        __m256i x = load_bytes(v + 64 * h);
-        x = upper ? high_nibbles(x) : low_nibbles(x);
-        x = _mm256_or_si256(x, high_bits(bits, 4 - 2 * h, 0x30));
+        __m256i x = steps ? steps[h] : q6k_step(v, bits, h, upper);
         for (int c = 0; c < width && h % STEPS_6 == 0; c++) {
             sum[c] = SUM_HOLDS_BIAS ? _mm256_set1_epi32(z16[c]) : _mm256_setzero_si256();
         }
@@ -188,7 +198,7 @@ ALWAYS_INLINE void q6k_block(__m256i *total, const uint8_t *v, __m256i sc, const
 }
 
 /* The negative sums of 16 activations of all nt columns as int16 pairs 2j, 2j + 1: z16 / 32. */
-ALWAYS_INLINE void q6k_sum_pairs(int32_t (*pairs)[TR_NT_MAX], const int32_t *z16, size_t nt)
+ALWAYS_INLINE void q6k_sum_pairs_of(int32_t (*pairs)[TR_NT_MAX], const int32_t *z16, size_t nt)
 {
     for (size_t j = 0; j < 8; j++, z16 += 2 * nt) {
         for (size_t c = 0; c < nt; c++) {
@@ -196,6 +206,14 @@ ALWAYS_INLINE void q6k_sum_pairs(int32_t (*pairs)[TR_NT_MAX], const int32_t *z16
             pairs[j][c] = (int32_t)(even | odd);
         }
     }
+}
+
+ALWAYS_INLINE void q6k_sum_pairs(int32_t (*pairs)[TR_NT_MAX], const int32_t *z16, size_t nt)
+{
+    if (nt == TR_NT_MAX)
+        q6k_sum_pairs_of(pairs, z16, TR_NT_MAX); /* a constant: in vectors */
+    else
+        q6k_sum_pairs_of(pairs, z16, nt);
 }
 
 /* total += 32 * sum over b of sc_b * (negative sum of 16 activations); pairs: of the first column
@@ -214,9 +232,10 @@ ALWAYS_INLINE void q6k_add_bias(__m256i *total, const __m256i *scales, const int
     }
 }
 
-ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q6k_scales *s,
-                            __m256 d, size_t half, const struct panel_acts *a, const int32_t *pairs,
-                            int width, bool first)
+/* steps: NULL for the only group of columns, which fetches ahead. */
+ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const __m256i *steps,
+                            const struct q6k_scales *s, __m256 d, size_t half,
+                            const struct panel_acts *a, const int32_t *pairs, int width)
 {
     const size_t nt = a->nt;
     __m256i total[MAX_WIDTH];
@@ -225,9 +244,10 @@ ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q
     for (size_t j = 0; j < 8; j++) {
         const uint8_t *v = panel + 256 + 32 * half + 384 * j;
         const int32_t *aq = a->q + 8 * j * nt, *z16 = a->z16 + 2 * j * nt;
-        if (first && half == 0) fetch_ahead(v, 384);
-        q6k_block(total, v, s->sc[half][2 * j], aq, z16, nt, width, false);
-        q6k_block(total, v, s->sc[half][2 * j + 1], aq + 4 * nt, z16 + nt, nt, width, true);
+        const __m256i *low = steps ? steps + 8 * j : NULL, *high = steps ? low + 4 : NULL;
+        if (!steps && half == 0) fetch_ahead(v, 384);
+        q6k_block(total, v, low, s->sc[half][2 * j], aq, z16, nt, width, false);
+        q6k_block(total, v, high, s->sc[half][2 * j + 1], aq + 4 * nt, z16 + nt, nt, width, true);
     }
     if (!SUM_HOLDS_BIAS) q6k_add_bias(total, s->pairs[half], pairs, width);
     for (int c = 0; c < width; c++) {
@@ -237,13 +257,13 @@ ALWAYS_INLINE void q6k_half(__m256 (*y)[2], const uint8_t *panel, const struct q
 }
 
 /* d: f16 of the panel's rows. */
-ALWAYS_INLINE void q6k_columns(__m256 (*y)[2], const uint8_t *panel, const struct q6k_scales *s,
-                               const uint8_t *d, const struct panel_acts *a, const int32_t *pairs,
-                               int width, bool first)
+ALWAYS_INLINE void q6k_columns(__m256 (*y)[2], const uint8_t *panel, const struct q6k_steps *steps,
+                               const struct q6k_scales *s, const uint8_t *d,
+                               const struct panel_acts *a, const int32_t *pairs, int width)
 {
-    for (size_t half = 0; half < 2; half++) {
-        q6k_half(y, panel, s, load_halves(d + 16 * half), half, a, pairs, width, first);
-    }
+    for (size_t half = 0; half < 2; half++)
+        q6k_half(y, panel, steps ? steps[half].x : NULL, s, load_halves(d + 16 * half), half, a,
+                 pairs, width);
 }
 
 static void gemm_q6_k(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
@@ -255,6 +275,7 @@ static void gemm_q6_k(float *out, size_t ldo, const void *w, size_t n_groups, co
     const uint8_t *panel = w;
     struct tile_sums sums;
     struct q6k_scales s;
+    struct q6k_steps steps[2];
     int32_t pairs[8][TR_NT_MAX];
 
     for (size_t g = 0; g < n_groups; g++) {
@@ -265,15 +286,21 @@ static void gemm_q6_k(float *out, size_t ldo, const void *w, size_t n_groups, co
             fetch_ahead(panel, 256);
             unpack_q6k_scales(&s, panel);
             if (!SUM_HOLDS_BIAS) q6k_sum_pairs(pairs, v.z16 + 16 * p * nt, nt);
+            for (size_t half = 0; half < 2 && cut.n > 1; half++)
+                unpack_q6k_steps(&steps[half], panel, half);
             for (size_t i = 0; i < cut.n; i++) {
                 __m256(*y)[2] = sums.y + cut.first[i];
                 struct panel_acts a = acts_at(&v, p, nt, cut.first[i]);
                 const int32_t *pc = &pairs[0][cut.first[i]];
-                switch (cut.first[i + 1] - cut.first[i]) {
-                case 1: q6k_columns(y, panel, &s, d, &a, pc, 1, i == 0); break;
-                case 2: q6k_columns(y, panel, &s, d, &a, pc, 2, i == 0); break;
-                case 3: q6k_columns(y, panel, &s, d, &a, pc, 3, i == 0); break;
-                default: q6k_columns(y, panel, &s, d, &a, pc, 4, i == 0); break;
+                int width = (int)(cut.first[i + 1] - cut.first[i]);
+                switch (cut.n > 1 ? 10 + width : width) { /* 5 columns are 3 and 2 */
+                case 1: q6k_columns(y, panel, NULL, &s, d, &a, pc, 1); break;
+                case 2: q6k_columns(y, panel, NULL, &s, d, &a, pc, 2); break;
+                case 3: q6k_columns(y, panel, NULL, &s, d, &a, pc, 3); break;
+                case 4: q6k_columns(y, panel, NULL, &s, d, &a, pc, 4); break;
+                case 12: q6k_columns(y, panel, steps, &s, d, &a, pc, 2); break;
+                case 13: q6k_columns(y, panel, steps, &s, d, &a, pc, 3); break;
+                default: q6k_columns(y, panel, steps, &s, d, &a, pc, 4); break;
                 }
             }
         }

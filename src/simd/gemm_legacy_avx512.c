@@ -9,42 +9,25 @@
 
 /* What distinguishes the formats; constants to the compiler. */
 struct format {
-    bool high, bytes, min; /* H1 follows N4; B8 instead of N4; m follows d */
-    unsigned zero_log2;    /* the quant of weight 0 is 1 << zero_log2, where there is no m */
-    size_t vectors;        /* bytes of quants per 16 x 32 weights */
+    enum vectors kind;
+    bool min;           /* m follows d */
+    unsigned zero_log2; /* the quant of weight 0 is 1 << zero_log2, where there is no m */
+    size_t vectors;     /* bytes of quants per 16 x 32 weights */
 };
 
-/* t += dots of 32 weights as bytes. */
-ALWAYS_INLINE void dot_b8(int_tile t, const uint8_t *v, size_t apart, const int32_t *aq, int nt)
-{
-    int_tile u;
-    clear_ints(u, nt);
-    UNROLL
-    for (int s = 0; s < 8; s++) {
-        __m512i step[2];
-        UNROLL
-        for (int g = 0; g < groups(nt); g++) step[g] = load_vector(v + (size_t)g * apart + 64 * s);
-        dot_step(chains(nt) == 2 && s % 2 ? u : t, step, aq + s * nt, nt);
-    }
-    if (chains(nt) == 2) join_chains(t, u, nt);
-}
-
-/* Dots of one block less their zero point. */
-ALWAYS_INLINE void dot_block(int_tile t, const uint8_t *v, size_t apart, const int32_t *aq,
+/* Begins dots of one block, less their zero point. */
+ALWAYS_INLINE void dot_block(struct dots *d, const uint8_t *v, size_t apart, const int32_t *aq,
                              const int32_t *ns, struct format f, int nt)
 {
-    clear_ints(t, nt);
+    clear_dots(d, nt);
     UNROLL
     for (int c = 0; c < nt; c++) {
         if (f.min) continue;
         __m512i z = _mm512_slli_epi32(_mm512_set1_epi32(ns[c]), f.zero_log2);
         UNROLL
-        for (int g = 0; g < groups(nt); g++) t[g][c] = z;
+        for (int g = 0; g < groups(nt); g++) d->t[g][c] = z;
     }
-    if (f.bytes)
-        dot_b8(t, v, apart, aq, nt);
-    else
-        dot_n4(t, v, apart, aq, f.high, nt);
+    dot_steps(d, v, apart, aq, f.kind, 0, 8, nt);
 }
 
 /* Panel of nb blocks; moves on the activations. */
@@ -55,20 +38,25 @@ ALWAYS_INLINE void add_panel(float_tile y, const uint8_t *w, size_t apart, struc
     const uint8_t *v = w + (f.min ? 2 : 1) * scale_bytes;
     prefetch_groups(w + AHEAD, apart, (f.min ? 512 : 256), nt);
     for (size_t b = 0; b < nb; b++, v += f.vectors) {
-        int_tile t;
+        struct dots dots;
+        __m512 d[2], m[2];
         prefetch_groups(v + AHEAD, apart, f.vectors, nt);
-        dot_block(t, v, apart, a->q, a->ns, f, nt);
+        dot_block(&dots, v, apart, a->q, a->ns, f, nt);
         UNROLL
         for (int g = 0; g < groups(nt); g++) {
             const uint8_t *ds = w + (size_t)g * apart + 32 * b;
-            __m512 d = load_halves(ds), m = f.min ? load_halves(ds + scale_bytes) : d;
-            UNROLL
-            for (int c = 0; c < nt; c++) {
-                __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(a->a[c]));
-                y[g][c] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(t[g][c]), y[g][c]);
-                if (f.min) y[g][c] = _mm512_fmadd_ps(m, _mm512_set1_ps(a->as[c]), y[g][c]);
-            }
+            d[g] = load_halves(ds);
+            if (f.min) m[g] = load_halves(ds + scale_bytes);
         }
+#define ADD(g, c, t)                                                                               \
+    do {                                                                                           \
+        __m512 scale = _mm512_mul_ps(d[g], _mm512_set1_ps(a->a[c]));                               \
+        y[g][c] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(t), y[g][c]);                          \
+        if (f.min) y[g][c] = _mm512_fmadd_ps(m[g], _mm512_set1_ps(a->as[c]), y[g][c]);             \
+        IN_ORDER(y[g][c]);                                                                         \
+    } while (0)
+        FINISH(&dots, a->q + 7 * nt, nt, ADD)
+#undef ADD
         a->q += 8 * nt;
         a->a += nt;
         a->ns += nt;
@@ -107,11 +95,11 @@ ALWAYS_INLINE void gemm(float *out, size_t ldo, const uint8_t *w, size_t n_group
     }
 #define CALL(n) gemm(out, ldo, w, n_groups, act, k, f, n)
 
-KERNEL(gemm_q4_0_avx512, {.zero_log2 = 3, .vectors = 256})
-KERNEL(gemm_q4_1_avx512, {.min = true, .vectors = 256})
-KERNEL(gemm_q5_0_avx512, {.high = true, .zero_log2 = 4, .vectors = 320})
-KERNEL(gemm_q5_1_avx512, {.high = true, .min = true, .vectors = 320})
-KERNEL(gemm_q8_0_avx512, {.bytes = true, .zero_log2 = 7, .vectors = 512})
+KERNEL(gemm_q4_0_avx512, {.kind = N4, .zero_log2 = 3, .vectors = 256})
+KERNEL(gemm_q4_1_avx512, {.kind = N4, .min = true, .vectors = 256})
+KERNEL(gemm_q5_0_avx512, {.kind = N4_H1, .zero_log2 = 4, .vectors = 320})
+KERNEL(gemm_q5_1_avx512, {.kind = N4_H1, .min = true, .vectors = 320})
+KERNEL(gemm_q8_0_avx512, {.kind = B8, .zero_log2 = 7, .vectors = 512})
 
 static const struct tr_kernel kernels[] = {
     ROW("q4_0", Q4_0, A8_32, gemm_q4_0_avx512), ROW("q4_1", Q4_1, A8_32, gemm_q4_1_avx512),

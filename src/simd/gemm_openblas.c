@@ -100,7 +100,8 @@ static void copy_weights(float *dst, const struct tr_gemm_wide *a, trueno_dtype 
 static void copy_columns(float *dst, const struct tr_gemm_wide *a, size_t t0, size_t t1,
                          size_t width, size_t k0, size_t n_k)
 {
-    const size_t n_tiles = tr_n_tiles(a->n_cols), first = tr_tile(t0, a->n_cols, n_tiles);
+    const size_t n_tiles = tr_n_tiles(a->n_cols, a->tile_width),
+                 first = tr_tile(t0, a->n_cols, n_tiles);
     for (size_t t = t0; t < t1; t++) {
         size_t c0 = tr_tile(t, a->n_cols, n_tiles), nt = tr_tile(t + 1, a->n_cols, n_tiles) - c0;
         const float *tile = (const float *)a->acts + c0 * a->k + k0 * nt;
@@ -114,7 +115,8 @@ static void copy_columns(float *dst, const struct tr_gemm_wide *a, size_t t0, si
 static void add_elements(const struct tr_gemm_wide *a, trueno_dtype type, decode_fn decode,
                          size_t t0, size_t t1, size_t k0, size_t n_k)
 {
-    const size_t n_tiles = tr_n_tiles(a->n_cols), first = tr_tile(t0, a->n_cols, n_tiles);
+    const size_t n_tiles = tr_n_tiles(a->n_cols, a->tile_width),
+                 first = tr_tile(t0, a->n_cols, n_tiles);
     const size_t width = tr_tile(t1, a->n_cols, n_tiles) - first;
     float *weights = a->scratch, *columns = weights + BLOCK_K * BLOCK_ROWS;
 
@@ -129,7 +131,7 @@ static void add_elements(const struct tr_gemm_wide *a, trueno_dtype type, decode
 
 static void multiply(const struct tr_gemm_wide *a, trueno_dtype type, decode_fn decode)
 {
-    const size_t n_tiles = tr_n_tiles(a->n_cols);
+    const size_t n_tiles = tr_n_tiles(a->n_cols, a->tile_width);
     for (size_t t0 = 0; t0 < n_tiles; t0 += BLOCK_TILES) {
         size_t t1 = n_tiles - t0 < BLOCK_TILES ? n_tiles : t0 + BLOCK_TILES;
         for (size_t k0 = 0; k0 < a->k; k0 += BLOCK_K)

@@ -14,11 +14,18 @@
 #include <immintrin.h>
 
 #include "act.h"
+#include "spread.h"
 #include "x16.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #define MAX_WIDTH 4
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 /* Keeps a sum or a pointer as it is written. GCC would reorder integer additions until all products
  * of a block are alive at once, give each word of the activations a pointer of its own, and spill
@@ -53,6 +60,13 @@ ALWAYS_INLINE __m256 load_halves(const uint8_t *p)
     return _mm256_cvtph_ps(load_16_bytes(p));
 }
 
+/* spread.h */
+ALWAYS_INLINE __m256i spread(__m256i words, const tr_spread order)
+{
+    __m128i o = _mm_load_si128((const __m128i *)(const void *)order);
+    return _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(o));
+}
+
 #ifdef __AVXVNNI__
 
 enum { STEPS_4 = 8, STEPS_5 = 8, STEPS_6 = 4 };
@@ -71,15 +85,15 @@ ALWAYS_INLINE __m256i add_step_b8(__m256i total, __m256i quants, __m256i acts)
     return _mm256_dpbusd_avx_epi32(total, quants, acts);
 }
 
-/* Lanes of scales from the low 8 bytes, as add_scaled wants them. */
-ALWAYS_INLINE __m256i scales_u8(__m128i bytes)
+/* Byte j of each dword as a scale, as add_scaled wants it. */
+ALWAYS_INLINE __m256i scales_u8(__m256i words, int j)
 {
-    return _mm256_cvtepu8_epi32(bytes);
+    return spread(words, tr_spread_u32[j]);
 }
 
-ALWAYS_INLINE __m256i scales_i8(__m128i bytes)
+ALWAYS_INLINE __m256i scales_i8(__m256i words, int j)
 {
-    return _mm256_cvtepi8_epi32(bytes);
+    return _mm256_srai_epi32(spread(words, tr_spread_top32[j]), 24);
 }
 
 /* total + scale * sum, and total + sum. */
@@ -116,14 +130,14 @@ ALWAYS_INLINE __m256i add_step_b8(__m256i total, __m256i quants, __m256i acts)
     return total;
 }
 
-ALWAYS_INLINE __m256i scales_u8(__m128i bytes)
+ALWAYS_INLINE __m256i scales_u8(__m256i words, int j)
 {
-    return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes, bytes));
+    return spread(words, tr_spread_u16[j]);
 }
 
-ALWAYS_INLINE __m256i scales_i8(__m128i bytes)
+ALWAYS_INLINE __m256i scales_i8(__m256i words, int j)
 {
-    return _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(bytes, bytes));
+    return _mm256_srai_epi16(spread(words, tr_spread_top16[j]), 8);
 }
 
 ALWAYS_INLINE __m256i add_scaled(__m256i total, __m256i sum, __m256i scale)

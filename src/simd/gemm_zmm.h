@@ -18,14 +18,14 @@
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 
 #define CPU_AVX512                                                                                 \
     (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C | TRUENO_CPU_AVX512F |                     \
      TRUENO_CPU_AVX512BW | TRUENO_CPU_AVX512VL | TRUENO_CPU_AVX512DQ | TRUENO_CPU_AVX512_VNNI)
 
-/* Row of a table: with eight columns two row groups share a pass. */
+/* Row of a table: from five columns on two row groups share a pass. */
 #define ROW(name, type, act, fn)                                                                   \
     TR_GEMM_ROW("gemm_" name "_avx512_16x8", type, act, 2 * TR_ROWS, AHEAD, CPU_AVX512, fn)
 
@@ -42,14 +42,15 @@
     default: call(8); break;                                                                       \
     }
 
+/* Hides where v comes from, so that the compiler holds the register instead of loading it again for
+ * each use or regrouping sums so that all their parts stay alive. */
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+/* The same, and keeps its place among others of its kind. */
+#define IN_ORDER(v) __asm__ volatile("" : "+v"(v))
+
 ALWAYS_INLINE __m512i load_vector(const uint8_t *p)
 {
     return _mm512_load_si512((const void *)p);
-}
-
-ALWAYS_INLINE __m128i load_plane(const uint8_t *p)
-{
-    return _mm_load_si128((const __m128i *)(const void *)p);
 }
 
 /* 16 f16 as float. */
@@ -101,10 +102,6 @@ ALWAYS_INLINE __m512i high_bits(__m512i h2, int i)
     }
 }
 
-/* Hides where v comes from, so that the compiler holds the register instead of loading it again for
- * each use or regrouping sums so that all their parts stay alive. */
-#define IN_REGISTER(v) __asm__("" : "+v"(v))
-
 /* Row groups at once: from five columns on two share each broadcast, which spares load ports. */
 ALWAYS_INLINE int groups(int nt)
 {
@@ -150,15 +147,6 @@ ALWAYS_INLINE void dot_step(int_tile t, const __m512i *step, const int32_t *aq, 
     }
 }
 
-ALWAYS_INLINE void join_chains(int_tile t, int_tile u, int nt)
-{
-    UNROLL
-    for (int g = 0; g < groups(nt); g++) {
-        UNROLL
-        for (int c = 0; c < nt; c++) t[g][c] = _mm512_add_epi32(t[g][c], u[g][c]);
-    }
-}
-
 /* How far ahead of their use weights are fetched, in bytes: measured on Zen 5, where 5 KB and 9 KB
  * lose up to a tenth of the memory's bandwidth. */
 #define AHEAD 7168
@@ -179,36 +167,90 @@ ALWAYS_INLINE void prefetch_groups(const uint8_t *p, size_t apart, size_t bytes,
     for (int g = 0; g < groups(nt); g++) prefetch(p + (size_t)g * apart, bytes);
 }
 
-/* t += dots of 32 weights. v: N4, and H1 if `high`; the second row group is `apart` bytes on.
- * aq: words of the 32 activations. */
-ALWAYS_INLINE void dot_n4(int_tile t, const uint8_t *v, size_t apart, const int32_t *aq, bool high,
-                          int nt)
+/* The dots of 32 weights, all but their last step: that one goes column by column, each followed by
+ * what becomes of the column's dot (FINISH), so that the multiplications there do not come in one
+ * bunch after all products. With few columns a dot is two chains, t and u. */
+struct dots {
+    int_tile t, u;
+    __m512i last[2]; /* weights of the last step */
+};
+
+ALWAYS_INLINE void clear_dots(struct dots *d, int nt)
 {
-    int_tile u;
-    __m512i h1[2];
-    clear_ints(u, nt);
+    clear_ints(d->t, nt);
+    if (chains(nt) == 2) clear_ints(d->u, nt);
+}
+
+/* Column c of row group g; aq: words of the last step. */
+ALWAYS_INLINE __m512i last_step(const struct dots *d, const int32_t *aq, int g, int c, int nt)
+{
+    const __m512i a = _mm512_set1_epi32(aq[c]);
+    if (chains(nt) == 1) return _mm512_dpbusd_epi32(d->t[g][c], d->last[g], a);
+    return _mm512_add_epi32(d->t[g][c], _mm512_dpbusd_epi32(d->u[g][c], d->last[g], a));
+}
+
+/* Columns between a dot's last step and its use. */
+#define LAG 1
+
+/* The last steps, and use(g, c, dot) for each dot. */
+#define FINISH(d, aq, nt, use)                                                                     \
+    UNROLL                                                                                         \
+    for (int c = 0; c < (nt) + LAG; c++) {                                                         \
+        UNROLL                                                                                     \
+        for (int g = 0; g < groups(nt); g++) {                                                     \
+            if (c >= (nt)) continue;                                                               \
+            (d)->t[g][c] = last_step(d, aq, g, c, nt);                                             \
+            IN_ORDER((d)->t[g][c]);                                                                \
+        }                                                                                          \
+        UNROLL                                                                                     \
+        for (int g = 0; g < groups(nt); g++)                                                       \
+            if (c >= LAG) use(g, c - LAG, (d)->t[g][c - LAG]);                                     \
+    }
+
+/* What stands for 32 weights of 16 rows (x16.h). */
+enum vectors { N4, N4_H1, N4_H2, B8 };
+
+/* Step s of both row groups. high: their H1, or the H2 vector of the step. */
+ALWAYS_INLINE void unpack_step(__m512i step[2], const uint8_t *v, size_t apart, enum vectors kind,
+                               const __m512i high[2], int s, int nt)
+{
+    UNROLL
+    for (int g = 0; g < groups(nt); g++, v += apart) {
+        __m512i x = load_vector(v + 64 * (kind == B8 ? s : s % 4));
+        if (kind != B8) x = s < 4 ? low_nibbles(x) : high_nibbles(x);
+        if (kind == N4_H1) x = or_masked(x, high_bit(high[g], s), 0x10);
+        if (kind == N4_H2) x = or_masked(x, high_bits(high[g], s % 4), 0x30);
+        IN_ORDER(x);
+        step[g] = x;
+    }
+}
+
+/* Which step comes i-th: both nibbles of a vector one after the other, but a scale of Q6_K ends
+ * with step 3. */
+ALWAYS_INLINE int nth_step(enum vectors kind, int i)
+{
+    return kind == N4 || kind == N4_H1 ? i / 2 + i % 2 * 4 : i;
+}
+
+/* Begins the dots of n steps from the i0-th on: all products but those of the last. The second row
+ * group is `apart` bytes on. aq: words of the 32 activations. */
+ALWAYS_INLINE void dot_steps(struct dots *d, const uint8_t *v, size_t apart, const int32_t *aq,
+                             enum vectors kind, int i0, int n, int nt)
+{
+    __m512i high[2];
     UNROLL
     for (int g = 0; g < groups(nt); g++) {
-        if (!high) continue;
-        h1[g] = load_vector(v + (size_t)g * apart + 256);
-        IN_REGISTER(h1[g]);
+        if (kind != N4_H1 && kind != N4_H2) continue;
+        high[g] = load_vector(v + (size_t)g * apart + 256 + 64 * (i0 / 4));
+        IN_REGISTER(high[g]);
     }
     UNROLL
-    for (int h = 0; h < 4; h++) {
-        __m512i lo[2], hi[2];
-        UNROLL
-        for (int g = 0; g < groups(nt); g++) {
-            const uint8_t *vg = v + (size_t)g * apart;
-            __m512i x = load_vector(vg + 64 * h);
-            lo[g] = low_nibbles(x);
-            hi[g] = high_nibbles(x);
-            if (high) lo[g] = or_masked(lo[g], high_bit(h1[g], h), 0x10);
-            if (high) hi[g] = or_masked(hi[g], high_bit(h1[g], h + 4), 0x10);
-        }
-        dot_step(t, lo, aq + h * nt, nt);
-        dot_step(chains(nt) == 2 ? u : t, hi, aq + (h + 4) * nt, nt);
+    for (int i = i0; i < i0 + n; i++) {
+        unpack_step(d->last, v, apart, kind, high, nth_step(kind, i), nt);
+        if (i < i0 + n - 1)
+            dot_step(chains(nt) == 2 && i % 2 ? d->u : d->t, d->last, aq + nth_step(kind, i) * nt,
+                     nt);
     }
-    if (chains(nt) == 2) join_chains(t, u, nt);
 }
 
 /* Where the row groups of a pass and their results stand. An odd last group is its own partner:

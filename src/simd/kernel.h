@@ -54,6 +54,7 @@ struct tr_gemm_wide {
     size_t n_rows;
     const void *acts;
     size_t k, n_cols;
+    uint32_t tile_width;
     void *scratch;
 };
 typedef void (*tr_gemm_wide_fn)(const struct tr_gemm_wide *a);
@@ -169,6 +170,7 @@ struct tr_kernel {
     enum tr_numerics numerics;
     enum tr_family family;
     uint32_t nt_max;         /* gemm, quantize: most columns per call; 0: any number */
+    uint32_t nt_best;        /* quantize: columns per call that suit products on such a CPU best */
     uint32_t tile_rows;      /* gemm: weight rows per pass over nt_max columns */
     uint32_t prefetch_bytes; /* gemm: how far ahead weights are fetched; 0: left to the CPU */
     uint32_t cpu;            /* every trueno_cpu_feature bit it needs; 0 = C reference */
@@ -203,5 +205,9 @@ const struct tr_kernel *tr_kernel_find(uint32_t features, enum tr_op op, trueno_
 trueno_status tr_kernel_choose(const struct tr_kernel **out, const struct tr_kernel **wide,
                                const trueno_ctx *ctx, enum tr_op op, trueno_dtype type,
                                enum tr_act act, trueno_error *err);
+
+/* Most columns of a tile where there are several (act.h): nt_best of the context's packing kernels,
+ * the least of them, so that all products of a context cut alike. */
+uint32_t tr_tile_width(const trueno_ctx *ctx);
 
 #endif

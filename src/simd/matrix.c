@@ -39,6 +39,7 @@ trueno_status tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type,
     w->rows = rows;
     w->cols = cols;
     w->group_bytes = tr_x16_group_bytes(type, cols);
+    w->tile_width = tr_tile_width(ctx);
     w->data = data;
     w->mapped = false;
     w->file = NULL;
@@ -110,17 +111,17 @@ void tr_matrix_row(float *dst, const struct tr_matrix *w, size_t r, void *scratc
     tr_dequantize_row(dst, scratch, tr_x16_type(w->type), w->cols);
 }
 
-void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, size_t ldx, size_t k,
-                      size_t m, uint32_t tid, uint32_t n_threads)
+void tr_act_pack_part(void *dst, const struct tr_matrix *w, const float *x, size_t ldx, size_t m,
+                      uint32_t tid, uint32_t n_threads)
 {
-    size_t col_bytes = tr_act_col_bytes(pack->act, k);
-    size_t n_tiles = tr_n_tiles(m), begin, end;
+    size_t col_bytes = tr_act_col_bytes(w->pack->act, w->cols);
+    size_t n_tiles = tr_n_tiles(m, w->tile_width), begin, end;
 
     tr_split(&begin, &end, n_tiles, 1, tid, n_threads);
     for (size_t t = begin; t < end; t++) {
         size_t c0 = tr_tile(t, m, n_tiles), c1 = tr_tile(t + 1, m, n_tiles);
         uint8_t *tile = (uint8_t *)dst + c0 * col_bytes;
-        pack->fn.quantize(tile, x + c0 * ldx, ldx, k, (uint32_t)(c1 - c0));
+        w->pack->fn.quantize(tile, x + c0 * ldx, ldx, w->cols, (uint32_t)(c1 - c0));
     }
 }
 
@@ -130,9 +131,23 @@ void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, s
  * balance threads, large enough for the memory's prefetchers. */
 #define SMALL_BLOCK_BYTES ((size_t)64 << 10)
 
-struct tr_cut tr_cut_of(size_t rows, size_t groups, size_t m, size_t tiles)
+/* Activations that stay in the L2 cache beside the weights of a block, and columns that are enough
+ * to use these often: more make units of work that are hard to share. */
+#define BLOCK_ACT_BYTES ((size_t)384 << 10)
+#define BLOCK_COLS      ((size_t)128)
+
+size_t tr_block_cols(const struct tr_matrix *w)
 {
-    struct tr_cut c = {.groups = groups, .n_groups = n_groups_of(rows), .n_tiles = tr_n_tiles(m)};
+    size_t fit = BLOCK_ACT_BYTES / tr_act_col_bytes(w->pack->act, w->cols);
+    return fit < BLOCK_COLS ? fit : BLOCK_COLS;
+}
+
+struct tr_cut tr_cut_of(const struct tr_matrix *w, size_t groups, size_t m, size_t max_cols)
+{
+    struct tr_cut c = {.groups = groups,
+                       .n_groups = n_groups_of(w->rows),
+                       .n_tiles = tr_n_tiles(m, w->tile_width)};
+    size_t tiles = max_cols > w->tile_width ? max_cols / w->tile_width : 1;
     size_t n_col_blocks = (c.n_tiles + tiles - 1) / tiles;
     c.tiles = (c.n_tiles + n_col_blocks - 1) / n_col_blocks;
     c.n_col_blocks = (c.n_tiles + c.tiles - 1) / c.tiles;
@@ -143,16 +158,16 @@ struct tr_cut tr_cut_of(size_t rows, size_t groups, size_t m, size_t tiles)
 struct tr_cut tr_matmul_cut(const struct tr_matrix *w, size_t m, size_t ldy)
 {
     size_t groups = groups_per_block(w);
-    if (tr_matrix_kernel(w, m, ldy)->fits) return tr_cut_of(w->rows, 16, m, tr_n_tiles(m));
-    if (tr_n_tiles(m) == 1 && groups * w->group_bytes > SMALL_BLOCK_BYTES)
+    if (tr_matrix_kernel(w, m, ldy)->fits) return tr_cut_of(w, 16, m, SIZE_MAX);
+    if (m <= TR_NT_MAX && groups * w->group_bytes > SMALL_BLOCK_BYTES)
         groups = SMALL_BLOCK_BYTES / (w->group_bytes + 1) / 2 * 2 + 2;
-    return tr_cut_of(w->rows, groups, m, TR_BLOCK_TILES);
+    return tr_cut_of(w, groups, m, tr_block_cols(w));
 }
 
 struct tr_block tr_cut_block(const struct tr_cut *cut, size_t unit, size_t m)
 {
     size_t g = unit / cut->n_col_blocks * cut->groups, t = unit % cut->n_col_blocks * cut->tiles;
-    struct tr_block b = {.g0 = g, .g1 = g + cut->groups, .t0 = t, .t1 = t + cut->tiles, .m = m};
+    struct tr_block b = {g, g + cut->groups, t, t + cut->tiles, m, cut->n_tiles};
     if (b.g1 > cut->n_groups) b.g1 = cut->n_groups;
     if (b.t1 > cut->n_tiles) b.t1 = cut->n_tiles;
     return b;
@@ -201,6 +216,7 @@ static void multiply_wide(const struct tr_matrix *w, const struct tr_kernel *ker
                              .acts = acts,
                              .k = w->cols,
                              .n_cols = b->m,
+                             .tile_width = w->tile_width,
                              .scratch = scratch};
     if (r0 < r1) kernel->fn.gemm_wide(&a);
 }
@@ -212,7 +228,7 @@ void tr_matmul_block(const struct tr_matrix *w, float *y, size_t ldy, const void
     size_t col_bytes = tr_act_col_bytes(w->gemm->act, w->cols);
     size_t n = groups_per_block(w), first = tr_block_col(b, b->t0);
 
-    if (kernel->fits && b->t0 == 0 && b->t1 == tr_n_tiles(b->m)) {
+    if (kernel->fits && b->t0 == 0 && b->t1 == b->n_tiles) {
         multiply_wide(w, kernel, y, ldy, acts, b, scratch);
         return;
     }

@@ -12,6 +12,7 @@ struct tr_matrix {
     trueno_dtype type; /* as in the file; what runs is tr_x16_type(type) */
     size_t rows, cols;
     size_t group_bytes;
+    uint32_t tile_width; /* of the context */
     uint8_t *data;       /* ceil(rows / 16) groups, 64-byte aligned; not owned */
     bool mapped;         /* instead: */
     const uint8_t *file; /* block rows, anywhere, packed block by block in each product */
@@ -41,10 +42,10 @@ void tr_matrix_pack_groups(struct tr_matrix *w, const void *rows, size_t g0, siz
  */
 void tr_matrix_row(float *dst, const struct tr_matrix *w, size_t r, void *scratch);
 
-/* Packs columns of x (m of them, ldx floats apart) for `pack`; this thread's share of the tiles.
+/* Packs columns of x (m of them, ldx floats apart) for w; this thread's share of the tiles.
  * dst: m * tr_act_col_bytes(). */
-void tr_act_pack_part(void *dst, const struct tr_kernel *pack, const float *x, size_t ldx, size_t k,
-                      size_t m, uint32_t tid, uint32_t n_threads);
+void tr_act_pack_part(void *dst, const struct tr_matrix *w, const float *x, size_t ldx, size_t m,
+                      uint32_t tid, uint32_t n_threads);
 
 /* Bytes of scratch that tr_matmul_part needs for each thread, a multiple of 64. */
 size_t tr_matmul_scratch_bytes(const struct tr_matrix *w);
@@ -58,25 +59,26 @@ struct tr_cut {
     size_t n_col_blocks, n_units;
 };
 
-/* Tiles of a block: 128 columns, whose activations stay in the L2 cache beside the weights. */
-#define TR_BLOCK_TILES 16
+/* Blocks of `groups` row groups of w x at most max_cols of m columns (more if no tile is so small).
+ */
+struct tr_cut tr_cut_of(const struct tr_matrix *w, size_t groups, size_t m, size_t max_cols);
 
-/* Blocks of `groups` row groups of a matrix of `rows` rows x `tiles` tiles of m columns. */
-struct tr_cut tr_cut_of(size_t rows, size_t groups, size_t m, size_t tiles);
+/* Columns whose activations stay in the L2 cache beside a block of w's weights. */
+size_t tr_block_cols(const struct tr_matrix *w);
 
 /* The cut that suits a product with m columns, ldy floats apart. */
 struct tr_cut tr_matmul_cut(const struct tr_matrix *w, size_t m, size_t ldy);
 
-/* A block: row groups [g0, g1), tiles [t0, t1) of the m columns. */
+/* A block: row groups [g0, g1), tiles [t0, t1) of the n_tiles that the m columns make. */
 struct tr_block {
-    size_t g0, g1, t0, t1, m;
+    size_t g0, g1, t0, t1, m, n_tiles;
 };
 struct tr_block tr_cut_block(const struct tr_cut *cut, size_t unit, size_t m);
 
 /* First column of tile t of the block's product. */
 static inline size_t tr_block_col(const struct tr_block *b, size_t t)
 {
-    return tr_tile(t, b->m, tr_n_tiles(b->m));
+    return tr_tile(t, b->m, b->n_tiles);
 }
 
 /* y[(c - c0) * ldy + r - 16 * b->g0] = w[r] . column c for rows r and columns c of the block, whose

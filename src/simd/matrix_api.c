@@ -113,8 +113,7 @@ struct matmul_job {
 static void matmul_part(void *arg, uint32_t tid, uint32_t n_threads)
 {
     const struct matmul_job *job = arg;
-    tr_act_pack_part(job->acts, job->m->pack, job->x, job->ldx, job->m->cols, job->n_cols, tid,
-                     n_threads);
+    tr_act_pack_part(job->acts, job->m, job->x, job->ldx, job->n_cols, tid, n_threads);
     tr_pool_barrier(job->pool);
     tr_matmul_part(job->m, job->y, job->ldy, job->acts, job->n_cols,
                    job->scratch + tid * tr_matmul_scratch_bytes(job->m), job->pool, tid, n_threads);

@@ -189,8 +189,8 @@ static void quantize_f32_avx2(void *tile, const float *x, size_t ldx, size_t k, 
 #define CPU (TRUENO_CPU_AVX2 | TRUENO_CPU_FMA | TRUENO_CPU_F16C)
 
 static const struct tr_kernel kernels[] = {
-    TR_QUANTIZE_ROW("quantize_f32_avx2", F32, CPU, quantize_f32_avx2),
-    TR_QUANTIZE_ROW("quantize_a8_256_avx2", A8_256, CPU, quantize_a8_256_avx2),
-    TR_QUANTIZE_ROW("quantize_a8_32_avx2", A8_32, CPU, quantize_a8_32_avx2),
+    TR_QUANTIZE_ROW("quantize_f32_avx2", F32, TR_NT_MAX, CPU, quantize_f32_avx2),
+    TR_QUANTIZE_ROW("quantize_a8_256_avx2", A8_256, TR_NT_MAX, CPU, quantize_a8_256_avx2),
+    TR_QUANTIZE_ROW("quantize_a8_32_avx2", A8_32, TR_NT_MAX, CPU, quantize_a8_32_avx2),
 };
 const struct tr_kernel_table tr_table_quantize_avx2 = {kernels, sizeof kernels / sizeof *kernels};

@@ -163,8 +163,9 @@ static void quantize_f32_neon(void *tile, const float *x, size_t ldx, size_t k, 
 }
 
 static const struct tr_kernel kernels[] = {
-    TR_QUANTIZE_ROW("quantize_f32_neon", F32, TRUENO_CPU_NEON, quantize_f32_neon),
-    TR_QUANTIZE_ROW("quantize_a8_256_neon", A8_256, TRUENO_CPU_NEON, quantize_a8_256_neon),
-    TR_QUANTIZE_ROW("quantize_a8_32_neon", A8_32, TRUENO_CPU_NEON, quantize_a8_32_neon),
+    TR_QUANTIZE_ROW("quantize_f32_neon", F32, TR_NT_MAX, TRUENO_CPU_NEON, quantize_f32_neon),
+    TR_QUANTIZE_ROW("quantize_a8_256_neon", A8_256, TR_NT_MAX, TRUENO_CPU_NEON,
+                    quantize_a8_256_neon),
+    TR_QUANTIZE_ROW("quantize_a8_32_neon", A8_32, TR_NT_MAX, TRUENO_CPU_NEON, quantize_a8_32_neon),
 };
 const struct tr_kernel_table tr_table_quantize_neon = {kernels, sizeof kernels / sizeof *kernels};

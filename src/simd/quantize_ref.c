@@ -118,8 +118,8 @@ static void quantize_f32_ref(void *tile, const float *x, size_t ldx, size_t k, u
 }
 
 static const struct tr_kernel kernels[] = {
-    TR_QUANTIZE_ROW("quantize_f32_ref", F32, 0, quantize_f32_ref),
-    TR_QUANTIZE_ROW("quantize_a8_256_ref", A8_256, 0, quantize_a8_256_ref),
-    TR_QUANTIZE_ROW("quantize_a8_32_ref", A8_32, 0, quantize_a8_32_ref),
+    TR_QUANTIZE_ROW("quantize_f32_ref", F32, TR_NT_MAX, 0, quantize_f32_ref),
+    TR_QUANTIZE_ROW("quantize_a8_256_ref", A8_256, TR_NT_MAX, 0, quantize_a8_256_ref),
+    TR_QUANTIZE_ROW("quantize_a8_32_ref", A8_32, TR_NT_MAX, 0, quantize_a8_32_ref),
 };
 const struct tr_kernel_table tr_table_quantize_ref = {kernels, sizeof kernels / sizeof *kernels};

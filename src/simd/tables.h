@@ -17,10 +17,10 @@
         }                                                                                          \
     }
 
-#define TR_QUANTIZE_ROW(kernel, acts, needs, function)                                             \
+#define TR_QUANTIZE_ROW(kernel, acts, best, needs, function)                                       \
     {                                                                                              \
         .name = kernel, .op = TR_OP_QUANTIZE, .dtype = TR_TYPE_NONE, .act = TR_ACT_##acts,         \
-        .family = TR_FAMILY_GENERIC, .nt_max = TR_NT_MAX, .cpu = needs, .fn = {                    \
+        .family = TR_FAMILY_GENERIC, .nt_max = TR_NT_MAX, .nt_best = best, .cpu = needs, .fn = {   \
             .quantize = function                                                                   \
         }                                                                                          \
     }

@@ -113,13 +113,14 @@ static void unpack_block(uint8_t *block, const struct tr_panel *v, size_t b, siz
                          trueno_dtype t)
 {
     struct tr_fields f = tr_fields_of(t);
-    size_t n_runs = f.n_planes ? 8 : 1;
+    size_t n_runs = f.n_words ? 8 : 1;
     uint32_t w[8];
 
     memset(block, 0, trueno_dtype_get_info(t)->block_bytes);
     memcpy(block + f.d, v->d + 32 * b + 2 * r, 2);
     if (v->m) memcpy(block + f.m, v->m + 32 * b + 2 * r, 2);
-    for (size_t i = 0; i < f.n_planes; i++) block[f.planes + i] = v->planes[16 * i + r];
+    for (size_t i = 0; i < f.n_words; i++)
+        store32(block + f.words + 4 * i, load32(v->words + 64 * i + 4 * r));
     for (size_t j = 0; j < n_runs; j++) {
         get_lane(w, v->quants + (b + j) * tr_vector_bytes(t) + 4 * r, t);
         write_quants(block, w, t, j);
@@ -130,7 +131,7 @@ static void unpack_blocks(uint8_t *row, const uint8_t *group, size_t r, trueno_d
 {
     size_t block_bytes = trueno_dtype_get_info(t)->block_bytes;
     for (size_t p = 0; 256 * p < k; p++) {
-        size_t nb = tr_panel_blocks(k, p), n = tr_fields_of(t).n_planes ? 1 : nb;
+        size_t nb = tr_panel_blocks(k, p), n = tr_fields_of(t).n_words ? 1 : nb;
         /* read only: the cast serves the one description of a panel */
         struct tr_panel v = tr_panel_at((uint8_t *)group, t, k, p, nb);
         for (size_t b = 0; b < n; b++, row += block_bytes) unpack_block(row, &v, b, r, t);

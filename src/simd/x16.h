@@ -14,10 +14,11 @@
  *   H2  2 vectors; vector g, bits 2i, 2i+1 of a byte = bits 4-5 of step 4g + i
  *   B8  8 vectors; vector s = step s, stored as w + 128
  *
- *   Q4_K  d f16[16], dmin f16[16], 12 planes of 16 bytes (plane i = scales[i] of the rows), 8 x N4
+ *   Q4_K  d f16[16], dmin f16[16], 3 vectors of scale words (dword r of vector i = scales[4i ..
+ *         4i+3] of row r, still packed in 6 bits), 8 x N4
  *   Q5_K  the same with 8 x (N4, H1)
- *   Q6_K  group: d f16[k/256][16], padded to 64 bytes; panel: 16 planes of 16 int8 scales,
- *         8 x (N4, H2)
+ *   Q6_K  group: d f16[k/256][16], padded to 64 bytes; panel: 4 vectors of scale words (four int8
+ *         a row), 8 x (N4, H2)
  *   Q4_0  d f16[nb][16], padded to 64; nb x N4          Q5_0: nb x (N4, H1)
  *   Q4_1  d f16[nb][16], m f16[nb][16], each padded to 64; nb x N4   Q5_1: nb x (N4, H1)
  *   Q8_0  d f16[nb][16], padded to 64; nb x B8

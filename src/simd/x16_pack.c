@@ -89,19 +89,6 @@ static inline void put_halves(uint8_t *out, const struct quad *q, size_t offset)
     for (size_t i = 0; i < 4; i++) memcpy(out + 2 * i, q->p[i] + offset, 2);
 }
 
-/* Byte b of word i to plane 4i + b; planes are 16 bytes apart. */
-static inline void put_planes(uint8_t *out, const v4 *w, size_t n_words)
-{
-    for (size_t i = 0; i < n_words; i++) {
-        v16 x = (v16)w[i];
-        for (size_t n = 0; n < 2; n++) { /* byte b of row r stands at 4r + b, then at 4b + r */
-            v16 upper = (v16)SHUFFLE(v4, (v4)x, (v4)x, 2, 3, 2, 3);
-            x = SHUFFLE(v16, x, upper, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-        }
-        for (size_t b = 0; b < 4; b++) memcpy(out + 16 * (4 * i + b), (uint8_t *)&x + 4 * b, 4);
-    }
-}
-
 /* ---------------------------------------------- fields of bits */
 
 /* In each byte: the upper `shift` bits of a pair (of 2 * shift bits) of `a` change places with the
@@ -141,43 +128,43 @@ static inline v4 bits_to_bytes(v4 x)
 
 /* ---------------------------------------------- blocks of four rows */
 
-/* out: this quarter of the first vector of a run of 32 weights. */
-static inline void put_n4(uint8_t *out, const v4 w[4])
+/* out: this quarter of the first of n vectors. */
+static inline void put_vectors(uint8_t *out, const v4 *w, size_t n)
 {
-    for (size_t h = 0; h < 4; h++) store(out + 64 * h, w[h]);
+    for (size_t i = 0; i < n; i++) store(out + 64 * i, w[i]);
 }
 
 /* 64 bytes of nibbles: the low ones are one run, the high ones another, at out and out + next. */
 static inline void put_nibble_runs(uint8_t *out, size_t next, v4 w[8])
 {
     for (size_t h = 0; h < 4; h++) exchange(&w[h], &w[h + 4], 4);
-    put_n4(out, w);
-    put_n4(out + next, w + 4);
+    put_vectors(out, w, 4);
+    put_vectors(out + next, w + 4, 4);
 }
 
-static void pack_q4_k(uint8_t *out, uint8_t *planes, const struct quad *q)
+static void pack_q4_k(uint8_t *out, uint8_t *words, const struct quad *q)
 {
     v4 w[35]; /* scales, quants */
     load_words(w, q, 4, 35);
-    put_planes(planes, w, 3);
+    put_vectors(words, w, 3);
     for (size_t c = 0; c < 4; c++) put_nibble_runs(out + 512 * c, 256, w + 3 + 8 * c);
 }
 
-static void pack_q5_k(uint8_t *out, uint8_t *planes, const struct quad *q)
+static void pack_q5_k(uint8_t *out, uint8_t *words, const struct quad *q)
 {
     v4 w[43]; /* scales, high bits: bit j of a byte is run j's; low bits */
     load_words(w, q, 4, 43);
-    put_planes(planes, w, 3);
+    put_vectors(words, w, 3);
     transpose_fields(w + 3, 8);
     for (size_t j = 0; j < 8; j++) store(out + 320 * j + 256, w[3 + j]);
     for (size_t c = 0; c < 4; c++) put_nibble_runs(out + 640 * c, 320, w + 11 + 8 * c);
 }
 
-static void pack_q6_k(uint8_t *out, uint8_t *planes, const struct quad *q)
+static void pack_q6_k(uint8_t *out, uint8_t *words, const struct quad *q)
 {
     v4 w[52]; /* 2 x 2 x 8 words of low bits, 2 x 2 x 4 of high bits, scales */
     load_words(w, q, 0, 52);
-    put_planes(planes, w + 48, 4);
+    put_vectors(words, w + 48, 4);
     for (size_t n = 0; n < 2; n++) { /* 128 weights: runs 4n .. 4n + 3 */
         uint8_t *half = out + 4 * 384 * n;
         put_nibble_runs(half, 2 * 384, w + 16 * n);
@@ -194,7 +181,7 @@ static void pack_q4(uint8_t *out, const struct quad *q, size_t qs)
 {
     v4 w[4];
     load_words(w, q, qs, 4);
-    put_n4(out, w);
+    put_vectors(out, w, 4);
 }
 
 static void pack_q5(uint8_t *out, const struct quad *q, size_t qh, size_t qs)
@@ -210,8 +197,8 @@ static void pack_q8_0(uint8_t *out, const struct quad *q)
     for (size_t s = 0; s < 8; s++) store(out + 64 * s, w[s] ^ 0x80808080U);
 }
 
-/* One block of four rows: the quants to `out`, 16 bytes of each vector. */
-static inline void pack_block(uint8_t *out, uint8_t *planes, const struct quad *q, trueno_dtype t)
+/* One block of four rows: 16 bytes of each vector, quants to `out`, scales to `words`. */
+static inline void pack_block(uint8_t *out, uint8_t *words, const struct quad *q, trueno_dtype t)
 {
     switch (t) {
     case TRUENO_TYPE_Q4_0: pack_q4(out, q, 2); break;
@@ -219,9 +206,9 @@ static inline void pack_block(uint8_t *out, uint8_t *planes, const struct quad *
     case TRUENO_TYPE_Q5_0: pack_q5(out, q, 2, 6); break;
     case TRUENO_TYPE_Q5_1: pack_q5(out, q, 4, 8); break;
     case TRUENO_TYPE_Q8_0: pack_q8_0(out, q); break;
-    case TRUENO_TYPE_Q4_K: pack_q4_k(out, planes, q); break;
-    case TRUENO_TYPE_Q5_K: pack_q5_k(out, planes, q); break;
-    case TRUENO_TYPE_Q6_K: pack_q6_k(out, planes, q); break;
+    case TRUENO_TYPE_Q4_K: pack_q4_k(out, words, q); break;
+    case TRUENO_TYPE_Q5_K: pack_q5_k(out, words, q); break;
+    case TRUENO_TYPE_Q6_K: pack_q6_k(out, words, q); break;
     default: break;
     }
 }
@@ -240,7 +227,7 @@ static void pack_panel(const struct tr_panel *v, const uint8_t *rows, size_t row
             put_halves(v->d + 32 * b + 8 * quarter, &q, f.d);
             if (v->m) put_halves(v->m + 32 * b + 8 * quarter, &q, f.m);
             pack_block(v->quants + b * vector_bytes + 16 * quarter,
-                       v->planes ? v->planes + 4 * quarter : NULL, &q, t);
+                       v->words ? v->words + 16 * quarter : NULL, &q, t);
         }
     }
 }
@@ -251,7 +238,7 @@ static void pack_blocks(uint8_t *group, const uint8_t *rows, size_t row_bytes, s
     size_t block_bytes = trueno_dtype_get_info(t)->block_bytes;
     for (size_t p = 0; 256 * p < k; p++) {
         size_t nb = tr_panel_blocks(k, p);
-        size_t n_blocks = tr_fields_of(t).n_planes ? 1 : nb;
+        size_t n_blocks = tr_fields_of(t).n_words ? 1 : nb;
         struct tr_panel v = tr_panel_at(group, t, k, p, nb);
         pack_panel(&v, rows, row_bytes, n_rows, t, n_blocks);
         rows += n_blocks * block_bytes;
@@ -339,7 +326,7 @@ static void pack_plain(uint8_t *group, const uint8_t *rows, size_t row_bytes, si
 /* Whether bytes between sections are nobody's: they are zeros. */
 static bool has_gaps(trueno_dtype t, size_t k)
 {
-    return tr_fields_of(t).n_planes ? k / 256 % 2 != 0 : k % 256 / 32 % 2 != 0;
+    return tr_fields_of(t).n_words ? k / 256 % 2 != 0 : k % 256 / 32 % 2 != 0;
 }
 
 void tr_x16_pack(void *group, const void *rows, size_t row_bytes, size_t n_rows, trueno_dtype t,

@@ -30,16 +30,16 @@ static inline size_t tr_vector_bytes(trueno_dtype t)
 
 /* Where a block keeps its scales, in bytes from its start. */
 struct tr_fields {
-    uint8_t d, m;             /* f16 */
-    uint8_t planes, n_planes; /* one byte each */
+    uint8_t d, m;           /* f16 */
+    uint8_t words, n_words; /* scales, in words of four bytes */
 };
 
 static inline struct tr_fields tr_fields_of(trueno_dtype t)
 {
     switch (t) {
     case TRUENO_TYPE_Q4_K:
-    case TRUENO_TYPE_Q5_K: return (struct tr_fields){0, 2, 4, 12};
-    case TRUENO_TYPE_Q6_K: return (struct tr_fields){208, 0, 192, 16};
+    case TRUENO_TYPE_Q5_K: return (struct tr_fields){0, 2, 4, 3};
+    case TRUENO_TYPE_Q6_K: return (struct tr_fields){208, 0, 192, 4};
     default: return (struct tr_fields){0, 2, 0, 0};
     }
 }
@@ -47,7 +47,7 @@ static inline struct tr_fields tr_fields_of(trueno_dtype t)
 /* Sections of a panel. */
 struct tr_panel {
     uint8_t *d, *m; /* f16 [block][16]; m NULL if the format has none */
-    uint8_t *planes;
+    uint8_t *words; /* [word][row]; NULL if the format has none */
     uint8_t *quants;
 };
 
@@ -86,10 +86,10 @@ static inline struct tr_panel tr_panel_at(uint8_t *group, trueno_dtype t, size_t
     if (t == TRUENO_TYPE_Q6_K) {
         base += tr_x16_scale_bytes(k / 256);
         v.d = group + 32 * p;
-        v.planes = base;
+        v.words = base;
     } else if (t == TRUENO_TYPE_Q4_K || t == TRUENO_TYPE_Q5_K) {
         v.m = base + 32;
-        v.planes = base + 64;
+        v.words = base + 64;
     } else if (t == TRUENO_TYPE_Q4_1 || t == TRUENO_TYPE_Q5_1) {
         v.m = base + tr_x16_scale_bytes(nb);
     }

@@ -54,8 +54,10 @@ static void make_operands(struct check *t, struct wide *g, enum check_weights wp
         check_fill(t, g->x + c * g->a.k, g->a.k, c % 7 == 3 ? xp : CHECK_NORMAL);
     void *acts = check_buffer(t, SLOT_ACT, "activations",
                               g->a.n_cols * tr_act_col_bytes(k->act, g->a.k), place, 0);
-    tr_act_pack_part(acts, tr_kernel_find(0, TR_OP_QUANTIZE, TR_TYPE_NONE, k->act), g->x, g->a.k,
-                     g->a.k, g->a.n_cols, 0, 1);
+    struct tr_matrix m = {.cols = g->a.k, .tile_width = check_u64(t) & 1 ? 6 : TR_NT_MAX};
+    m.pack = tr_kernel_find(0, TR_OP_QUANTIZE, TR_TYPE_NONE, k->act);
+    g->a.tile_width = m.tile_width;
+    tr_act_pack_part(acts, &m, g->x, g->a.k, g->a.n_cols, 0, 1);
     check_readonly(t, SLOT_W);
     check_readonly(t, SLOT_ACT);
     g->a.w = w;
@@ -68,7 +70,7 @@ static void make_operands(struct check *t, struct wide *g, enum check_weights wp
 static void reference(struct wide *g, const struct tr_kernel *ref)
 {
     float tile[TR_NT_MAX][TR_ROWS];
-    size_t n_tiles = tr_n_tiles(g->a.n_cols);
+    size_t n_tiles = tr_n_tiles(g->a.n_cols, g->a.tile_width);
     size_t group_bytes = tr_x16_group_bytes(ref->dtype, g->a.k);
     for (size_t t = 0; t < n_tiles; t++) {
         size_t c0 = tr_tile(t, g->a.n_cols, n_tiles), c1 = tr_tile(t + 1, g->a.n_cols, n_tiles);

@@ -146,6 +146,27 @@ static void test_numerics(void **state)
     for (size_t i = 0; trueno_cpu_level(i) != NULL; i++) check_numerics(trueno_cpu_level(i));
 }
 
+static uint32_t width_in(const char *cpu, const char *kernels)
+{
+    trueno_ctx *ctx = ctx_with(cpu, kernels, TRUENO_NUMERICS_EXACT);
+    uint32_t width = tr_tile_width(ctx);
+    trueno_ctx_free(ctx);
+    return width;
+}
+
+/* Tiles are as wide as the narrowest of the packing kernels wants them. */
+static void test_tile_width(void **state)
+{
+    (void)state;
+    assert_int_equal(width_in("ref", NULL), 8);
+    if (!(trueno_cpu_features() & TRUENO_CPU_AVX512_VNNI)) return;
+    assert_int_equal(width_in("avx512", NULL), 6);
+    assert_int_equal(width_in("avx2", NULL), 8);
+    assert_int_equal(width_in("avx512", "quantize_a8_256_ref"), 6);
+    assert_int_equal(
+        width_in("avx512", "quantize_a8_256_ref,quantize_a8_32_avx2,quantize_f32_avx2"), 8);
+}
+
 int main(void)
 {
     unsetenv("TRUENO_KERNEL");
@@ -156,6 +177,7 @@ int main(void)
         cmocka_unit_test(test_bad_names),
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_numerics),
+        cmocka_unit_test(test_tile_width),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,7 +148,7 @@ static void test_mapped(void **state)
         void *scratch = aligned_alloc(64, tr_matmul_scratch_bytes(&w));
         assert_true(acts && scratch && tr_matmul_scratch_bytes(&w) % 64 == 0);
         for (size_t c = 0; c < m * ldy; c++) got[c] = CANARY;
-        tr_act_pack_part(acts, w.pack, x, cols + 1, cols, m, 0, 1);
+        tr_act_pack_part(acts, &w, x, cols + 1, m, 0, 1);
         for (uint32_t tid = 0; tid < 3; tid++)
             tr_matmul_part(&w, got, ldy, acts, m, scratch, NULL, tid, 3);
         assert_memory_equal(want, got, m * ldy * sizeof *got);
@@ -167,25 +167,31 @@ static void test_mapped(void **state)
     trueno_ctx_free(ctx);
 }
 
-/* The units of a cut cover every row group and every tile once. */
+/* The units of a cut cover every row group and every tile once, and keep to the columns that they
+ * may have. */
 static void test_cuts(void **state)
 {
     static const size_t rows[] = {1, 16, 17, 500, 4096}, ms[] = {1, 8, 9, 100, 512};
-    static const size_t groups[] = {1, 4, 6, 1000}, tiles[] = {1, 8, 16, 1000};
+    static const size_t groups[] = {1, 4, 6, 1000}, max_cols[] = {1, 8, 64, SIZE_MAX};
     (void)state;
-    for (size_t i = 0; i < 5 * 5 * 4 * 4; i++) {
-        size_t n_rows = rows[i % 5], m = ms[i / 5 % 5];
-        struct tr_cut cut = tr_cut_of(n_rows, groups[i / 25 % 4], m, tiles[i / 100]);
-        unsigned char done[256][64] = {0};
+    for (size_t i = 0; i < 5 * 5 * 4 * 4 * 2; i++) {
+        const uint32_t width = i % 2 ? 8 : 6;
+        size_t n_rows = rows[i / 2 % 5], m = ms[i / 10 % 5], most = max_cols[i / 200];
+        struct tr_matrix w = {.rows = n_rows, .tile_width = width};
+        struct tr_cut cut = tr_cut_of(&w, groups[i / 50 % 4], m, most);
+        size_t n_tiles = m <= 8 ? 1 : (m + width - 1) / width;
+        unsigned char done[256][96] = {0};
         for (size_t u = 0; u < cut.n_units; u++) {
             struct tr_block b = tr_cut_block(&cut, u, m);
-            assert_true(b.g0 < b.g1 && b.t0 < b.t1 && b.t1 - b.t0 <= tiles[i / 100]);
+            assert_true(b.g0 < b.g1 && b.t0 < b.t1);
+            assert_true(b.t1 - b.t0 == 1 ||
+                        tr_block_col(&b, b.t1) - tr_block_col(&b, b.t0) <= most);
             for (size_t g = b.g0; g < b.g1; g++)
                 for (size_t t = b.t0; t < b.t1; t++) done[g][t]++;
         }
         for (size_t g = 0; g < 256; g++)
-            for (size_t t = 0; t < 64; t++)
-                assert_int_equal(done[g][t], g < (n_rows + 15) / 16 && t < (m + 7) / 8);
+            for (size_t t = 0; t < 96; t++)
+                assert_int_equal(done[g][t], g < (n_rows + 15) / 16 && t < n_tiles);
     }
 }
 

@@ -153,7 +153,8 @@ static void test_places(void **state)
         assert_true((s < 4 ? byte & 15 : byte >> 4) == x[e]);
     }
     assert_int_equal(group[2 * r + 1], 0x3c);
-    for (size_t i = 0; i < 12; i++) assert_int_equal(group[64 + 16 * i + r], block[4 + i]);
+    for (size_t i = 0; i < 12; i++)
+        assert_int_equal(group[64 + 64 * (i / 4) + 4 * r + i % 4], block[4 + i]);
 
     fill_random(block, 192, 4);
     memset(block + 192, 1, 16);
@@ -167,6 +168,10 @@ static void test_places(void **state)
         int high = v[256 + 64 * (s / 4)] >> 2 * i & 3;
         assert_true((float)((low | high << 4) - 32) == x[e]);
     }
+    fill_random(block + 192, 16, 5);
+    tr_x16_pack(group, block, 0, r + 1, TRUENO_TYPE_Q6_K, 256);
+    for (size_t i = 0; i < 16; i++)
+        assert_int_equal(group[64 + 64 * (i / 4) + 4 * r + i % 4], block[192 + i]);
     free(group);
 }
 
