@@ -1,6 +1,6 @@
 # One object library per layer; libtrueno.a and libtrueno.so are made of the same objects.
 # A test links only the layers it is about, so an arrow that points up fails to link.
-set(TR_LAYERS base gguf quant simd text model)
+set(TR_LAYERS base gguf quant simd text tuner model)
 set(TR_OBJECTS "")
 foreach(layer ${TR_LAYERS})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/src/${layer}/*.c)

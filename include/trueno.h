@@ -12,5 +12,6 @@
 #include "trueno/quantize.h"
 #include "trueno/sampler.h"
 #include "trueno/tokenizer.h"
+#include "trueno/tuner.h"
 
 #endif
