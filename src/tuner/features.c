@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Features: the table of slots, defaults, checks, and the way to the vector and back. */
+#include "tuner/features.h"
 #include "tuner/kinds.h"
 
 #include <math.h>
@@ -176,15 +177,12 @@ static const struct geometry *nearest_geometry(double params_b)
     return best;
 }
 
-/* Raw values of all slots; those that have no value are TRUENO_UNSET. */
-typedef double raw_values[TRUENO_FEATURE_DIM];
-
-static void fill(raw_values raw, trueno_feature id, double value)
+static void fill(tr_raw_values raw, trueno_feature id, double value)
 {
     if (raw[id] == TRUENO_UNSET) raw[id] = value;
 }
 
-static void fill_model(raw_values raw, const trueno_features *f)
+static void fill_model(tr_raw_values raw, const trueno_features *f)
 {
     if (f->weight_bytes_per_pass > 0)
         fill(raw, TRUENO_FEATURE_MODEL_PARAMS_B,
@@ -204,7 +202,7 @@ static void fill_model(raw_values raw, const trueno_features *f)
     fill(raw, TRUENO_FEATURE_HEAD_DIM, g->head_dim);
 }
 
-static void fill_run(raw_values raw, const trueno_features *f)
+static void fill_run(tr_raw_values raw, const trueno_features *f)
 {
     fill(raw, TRUENO_FEATURE_BATCH_SIZE, 1);
     fill(raw, TRUENO_FEATURE_DRAFT_TOKENS, 0);
@@ -222,7 +220,7 @@ static void fill_run(raw_values raw, const trueno_features *f)
     fill(raw, TRUENO_FEATURE_KV_CACHE_TOKENS, prefill ? 0 : batch * raw[TRUENO_FEATURE_SEQ_LEN]);
 }
 
-static void fill_quant(raw_values raw, const struct tr_quant_traits *q)
+static void fill_quant(tr_raw_values raw, const struct tr_quant_traits *q)
 {
     for (trueno_feature id = TRUENO_FEATURE_QUANT_Q4_K; id <= TRUENO_FEATURE_QUANT_F32; id++)
         raw[id] = id == q->slot;
@@ -233,7 +231,7 @@ static void fill_quant(raw_values raw, const struct tr_quant_traits *q)
 }
 
 /* A fixed reference device; on a CPU nothing stands in for a measurement. */
-static void fill_hardware(raw_values raw)
+static void fill_hardware(tr_raw_values raw)
 {
     fill(raw, TRUENO_FEATURE_VRAM_GB, 24);
     bool cpu = raw[TRUENO_FEATURE_VRAM_GB] == 0;
@@ -260,7 +258,7 @@ static bool may_be_unknown(size_t i)
     return i <= TRUENO_FEATURE_HEAD_DIM;
 }
 
-static trueno_status check_quant(const raw_values raw, const struct tr_quant_traits *q,
+static trueno_status check_quant(const tr_raw_values raw, const struct tr_quant_traits *q,
                                  trueno_error *err)
 {
     const struct {
@@ -281,7 +279,7 @@ static trueno_status check_quant(const raw_values raw, const struct tr_quant_tra
                    0.8 * q->bits, 1.6 * q->bits, trueno_dtype_get_info(q->dtype)->name);
 }
 
-static trueno_status check_together(const raw_values raw, trueno_error *err)
+static trueno_status check_together(const tr_raw_values raw, trueno_error *err)
 {
     double heads = raw[TRUENO_FEATURE_NUM_HEADS], kv_heads = raw[TRUENO_FEATURE_KV_HEADS];
     double seq = raw[TRUENO_FEATURE_SEQ_LEN], context = raw[TRUENO_FEATURE_CONTEXT_LEN];
@@ -320,8 +318,7 @@ static trueno_status check_sides(const trueno_features *f, trueno_error *err)
     return TRUENO_OK;
 }
 
-/* All raw values, checked. */
-static trueno_status resolve(raw_values raw, const trueno_features *f, trueno_error *err)
+trueno_status tr_features_resolve(tr_raw_values raw, const trueno_features *f, trueno_error *err)
 {
     if (!f) return tr_fail(err, TRUENO_ERR_ARGUMENT, "features: NULL");
     if (!TR_STRUCT_OK(f))
@@ -355,8 +352,8 @@ static trueno_status resolve(raw_values raw, const trueno_features *f, trueno_er
 
 trueno_status trueno_features_validate(const trueno_features *f, trueno_error *err)
 {
-    raw_values raw;
-    return resolve(raw, f, err);
+    tr_raw_values raw;
+    return tr_features_resolve(raw, f, err);
 }
 
 /* ------------------------------------------------------------------- the calls */
@@ -370,17 +367,17 @@ void trueno_features_init(trueno_features *f)
 trueno_status trueno_features_to_vector(float x[TRUENO_FEATURE_DIM], const trueno_features *f,
                                         trueno_error *err)
 {
-    raw_values raw;
+    tr_raw_values raw;
     if (!x) return tr_fail(err, TRUENO_ERR_ARGUMENT, "features: x is NULL");
     memset(x, 0, TRUENO_FEATURE_DIM * sizeof *x);
-    trueno_status status = resolve(raw, f, err);
+    trueno_status status = tr_features_resolve(raw, f, err);
     for (size_t i = 0; i < TRUENO_FEATURE_DIM && status == TRUENO_OK; i++)
         if (raw[i] != TRUENO_UNSET) x[i] = (float)encode(i, raw[i]);
     return status;
 }
 
 /* The type whose slot is set; without one, that of the scheme and group with the nearest bits. */
-static trueno_quant quant_of(const raw_values raw)
+static trueno_quant quant_of(const tr_raw_values raw)
 {
     trueno_quant best = TRUENO_QUANT_UNSET;
     double best_gap = INFINITY, flags = 0;
@@ -400,7 +397,7 @@ static trueno_quant quant_of(const raw_values raw)
 trueno_status trueno_features_from_vector(trueno_features *f, const float x[TRUENO_FEATURE_DIM],
                                           trueno_error *err)
 {
-    raw_values raw;
+    tr_raw_values raw;
     if (!f || !x) return tr_fail(err, TRUENO_ERR_ARGUMENT, "features: %s is NULL", f ? "x" : "f");
     trueno_features_init(f);
     for (size_t i = 0; i < TRUENO_FEATURE_DIM; i++) {

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* The roofline of a run (Williams, Waterman, Patterson 2009): no pass is faster than its bytes over
+ * the memory bandwidth, nor than its operations over the peak. */
+#ifndef TR_ROOFLINE_H
+#define TR_ROOFLINE_H
+
+#include "tuner/features.h"
+
+struct tr_roofline {
+    double tokens; /* that one pass puts out: decode batch x (1 + draft), prefill batch x prompt */
+    double weight_bytes, kv_bytes;        /* that it moves */
+    double matmul_flops, attention_flops; /* a multiply-add is two */
+    double t_mem, t_cmp;                  /* seconds that each side needs alone */
+    double t_floor;                       /* the larger: seconds of a pass, at least */
+    double tps;                           /* tokens / t_floor */
+};
+
+/* Exact side fields of f count where they are given; else bytes and operations follow from size and
+ * geometry, with keys and values in F16. Bandwidth and peak are slots 30 and 31.
+ * ERR_INVALID_FEATURE as trueno_features_validate, and where the size of the model is unknown. */
+trueno_status tr_roofline_of(struct tr_roofline *out, const trueno_features *f, trueno_error *err);
+
+#endif
