@@ -4,6 +4,7 @@
  * warm-up run, then the median, minimum and maximum of some repetitions, with probes of memory and
  * arithmetic between them. Token ids are pseudo-random: speed does not depend on them. */
 #include "bench_util.h"
+#include "kv_util.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,9 @@
 struct settings {
     struct cli_list models;
     struct uint_list prompts, gens, threads;
-    uint32_t n_batch, reps;
+    uint32_t n_batch, reps, depth;
+    trueno_kv_type kv_type;
+    bool mapped;
 };
 
 /* Weights that evaluating needs, in bytes as stored in the file and in products per token. */
@@ -64,12 +67,12 @@ static void set_rates(struct result *r, const struct weights *w, uint32_t n, boo
 
 /* ------------------------------------------------------------------------- measurement */
 
-/* One run of a test. Each starts from an empty context. @return tokens per second, < 0 after a
- * message */
-static double run_once(trueno_session *session, const trueno_token *ids, uint32_t n,
+/* One run of a test; it starts behind `depth` tokens that are there. @return tokens per second, < 0
+ * after a message */
+static double run_once(trueno_session *session, const trueno_token *ids, uint32_t depth, uint32_t n,
                        bool one_by_one)
 {
-    trueno_session_rewind(session, 0);
+    trueno_session_rewind(session, depth);
     double start = cli_now();
     uint32_t step = one_by_one ? 1 : n;
     for (uint32_t i = 0; i < n; i += step) {
@@ -86,13 +89,15 @@ static double run_once(trueno_session *session, const trueno_token *ids, uint32_
 static int repeat(trueno_session *session, const trueno_token *ids, uint32_t n, bool one_by_one,
                   struct roofs *roofs, double *rates, const struct result *r)
 {
-    if (run_once(session, ids, n, one_by_one) < 0) return CLI_ERROR;
+    const uint32_t depth = r->depth;
+    if (depth > 0 && run_once(session, ids, 0, depth, false) < 0) return CLI_ERROR;
+    if (run_once(session, ids, depth, n, one_by_one) < 0) return CLI_ERROR;
     roofs->n = 0;
     roofs_probe(roofs);
     for (uint32_t i = 0; i < r->reps; i++) {
         cli_progress(NULL, r->test, i + 1U, r->reps + 1U);
-        if (run_once(session, ids, 1, true) < 0) return CLI_ERROR;
-        rates[i] = run_once(session, ids, n, one_by_one);
+        if (run_once(session, ids, depth, 1, true) < 0) return CLI_ERROR;
+        rates[i] = run_once(session, ids, depth, n, one_by_one);
         if (rates[i] < 0) return CLI_ERROR;
         roofs_probe(roofs);
     }
@@ -103,7 +108,8 @@ static int repeat(trueno_session *session, const trueno_token *ids, uint32_t n, 
 static int measure(trueno_session *session, const trueno_token *ids, uint32_t n, bool one_by_one,
                    const struct weights *w, struct roofs *roofs, struct result *r)
 {
-    snprintf(r->test, sizeof(r->test), "%s%u", one_by_one ? "tg" : "pp", n);
+    int used = snprintf(r->test, sizeof(r->test), "%s%u", one_by_one ? "tg" : "pp", n);
+    if (r->depth > 0) snprintf(r->test + used, sizeof(r->test) - (size_t)used, " @ d%u", r->depth);
     double *rates = calloc(r->reps, sizeof(*rates));
     if (!rates) return cli_error("no memory for %u repetitions", r->reps);
     int rc = repeat(session, ids, n, one_by_one, roofs, rates, r);
@@ -138,12 +144,13 @@ static int add_row(struct table *t, const struct result *r)
     return CLI_OK;
 }
 
+/* Tokens of the longest test, with those before it. */
 static uint32_t longest(const struct settings *s)
 {
     uint32_t n = 1;
     for (size_t i = 0; i < s->prompts.n; i++) n = s->prompts.items[i] > n ? s->prompts.items[i] : n;
     for (size_t i = 0; i < s->gens.n; i++) n = s->gens.items[i] > n ? s->gens.items[i] : n;
-    return n;
+    return n + s->depth;
 }
 
 /* A model being measured. */
@@ -163,6 +170,7 @@ static int bench_threads(const struct subject *subject, const struct settings *s
     opt.n_ctx = longest(s);
     opt.n_batch = s->n_batch;
     opt.n_threads = r->n_threads;
+    opt.kv_type = s->kv_type;
     trueno_error err = {TRUENO_OK, ""};
     trueno_session *session;
     trueno_status st = trueno_session_new(&session, subject->model, &opt, &err);
@@ -203,9 +211,12 @@ static int bench_model(trueno_ctx *ctx, const char *path, const struct settings 
                        .cpu = trueno_ctx_cpu_level(ctx),
                        .info = TRUENO_MODEL_INFO_INIT,
                        .n_batch = s->n_batch,
+                       .depth = s->depth,
                        .reps = s->reps};
     trueno_status st = trueno_gguf_open(ctx, &file, path, NULL, &err);
-    if (!st) st = trueno_model_load(&model, file, NULL, &err);
+    trueno_model_options opt = TRUENO_MODEL_OPTIONS_INIT;
+    opt.weights = s->mapped ? TRUENO_WEIGHTS_MAPPED : TRUENO_WEIGHTS_PACKED;
+    if (!st) st = trueno_model_load(&model, file, &opt, &err);
     if (!st) st = trueno_model_get_info(model, &r.info);
     struct subject subject = {.model = model, .cpu_features = trueno_ctx_cpu_features(ctx)};
     if (!st) subject.weights = weights_of(file, &r.info);
@@ -248,15 +259,19 @@ int bench_models(int argc, char **argv)
     struct settings s = {.n_batch = 512, .reps = 3};
     char all_cpus[16];
     snprintf(all_cpus, sizeof(all_cpus), "%u", trueno_cpu_count());
-    const char *prompts = "512", *gens = "64", *threads = all_cpus, *output = "md";
+    const char *prompts = "512", *gens = "64", *threads = all_cpus, *output = "md", *kv = NULL;
     const uint32_t max = 1U << 20;
     const struct cli_option options[] = {
         {"-m", "--model", CLI_LIST, &s.models, "FILE", "GGUF file; may be given several times"},
         {"-p", "--prompt", CLI_TEXT, &prompts, "N,N", "tokens of the prompt tests [512]; 0: none"},
         {"-n", "--gen", CLI_TEXT, &gens, "N,N", "tokens of the generation tests [64]; 0: none"},
         {"-t", "--threads", CLI_TEXT, &threads, "N,N", "[all CPUs]"},
+        {"-d", "--depth", CLI_UINT, &s.depth, "N", "tokens that are there before each test [0]"},
         {"-b", "--batch", CLI_UINT, &s.n_batch, "N", "prompt tokens evaluated together [512]"},
         {"-r", "--reps", CLI_UINT, &s.reps, "N", "repetitions after one warm-up [3]"},
+        {"--kv", NULL, CLI_TEXT, &kv, "TYPE", KV_HELP},
+        {"--mapped", NULL, CLI_FLAG, &s.mapped, NULL,
+         "weights stay in the file and are packed in each product"},
         {"-o", "--output", CLI_TEXT, &output, "FORMAT", "md, json or csv [md]"},
     };
     const struct cli_program program = {
@@ -279,6 +294,9 @@ int bench_models(int argc, char **argv)
         if (s.threads.items[i] == 0) s.threads.items[i] = trueno_cpu_count();
     if (s.reps == 0 || s.reps > 10000) return cli_usage("--reps is %u: must be 1 to 10000", s.reps);
     if (s.n_batch == 0) return cli_usage("--batch is 0");
+    if (s.depth > max) return cli_usage("--depth is %u: must be at most %u", s.depth, max);
+    rc = kv_type(&s.kv_type, kv);
+    if (rc != CLI_OK) return rc;
     const struct format *format = format_find(output);
     if (!format) return cli_usage("--output is '%s': must be md, json or csv", output);
     return bench(&s, format);

@@ -54,7 +54,8 @@ struct result {
     const char *path, *cpu;
     trueno_model_info info;
     uint32_t n_threads, n_batch, reps;
-    char test[24];
+    char test[32];
+    uint32_t depth;     /* tokens before the test */
     struct spread tps;  /* tokens per second */
     double gbs;         /* bytes of weights per second, in 10^9, each matrix once per batch */
     double gmacs;       /* products with weights per second, in 10^9 */

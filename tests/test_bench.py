@@ -65,6 +65,11 @@ def check_model(bench, mkmodel, folder, options):
     rows = json.loads(run(bench, "-m", path, "-p", "5", "-n", "3", "-b", "2", "-r", "2", "-t", "1,2", "-o", "json"))
     check("tests and threads", [(r["test"], r["threads"]) for r in rows] ==
           [("pp5", 1), ("tg3", 1), ("pp5", 2), ("tg3", 2)], rows)
+    deep = json.loads(run(bench, "-m", path, "-p", "5", "-n", "3", "-d", "7", "-r", "1", "-t", "1", "--kv", "q8_0",
+                          "--mapped", "-o", "json"))
+    check("tests at a depth", [r["test"] for r in deep] == ["pp5 @ d7", "tg3 @ d7"], deep)
+    check("rates at a depth", all(r["tps_median"] > 0 and r["gbs"] > 0 for r in deep), deep)
+    run(bench, "-m", path, "--kv", "q9", status=2)
     for r in rows:
         check("order of rates", 0 < r["tps_min"] <= r["tps_median"] <= r["tps_max"], r)
         check("order of probes", 0 < r["read_gbs_min"] <= r["read_gbs"] <= r["read_gbs_max"], r)
