@@ -4,7 +4,8 @@
  * A chunk is 256 positions, aligned to absolute positions; chunks are merged in ascending order
  * (online softmax: Milakov & Gimelshein 2018). So neither the split of a prompt nor the number of
  * threads changes a bit. For a single token the chunks of one head are shared among threads, and
- * merged once all are there; in a prompt one thread takes a head and a few tokens through all. */
+ * merged by the one that finishes last; in a prompt one thread takes a head and a few tokens
+ * through all. */
 #include "model/pass.h"
 
 /* Visible positions [lo, hi) of token t. */
@@ -130,7 +131,31 @@ static void attend_chunk(const struct tr_pass *p, uint32_t l, size_t i, size_t h
     }
 }
 
-/* A unit is one chunk and the heads of one KV head, or some of them if threads would be idle. */
+/* att of heads [h0, h1) from their n_chunks parts, in ascending order. */
+static void merge_chunks(const struct tr_pass *p, uint32_t l, size_t n_chunks, size_t h0, size_t h1)
+{
+    size_t d = p->m->hp.head_dim;
+    struct tr_attn_args a = {.head_dim = d, .n_q = (uint32_t)(h1 - h0)};
+    float max[TR_ATTN_QUERIES] = {0}, sum[TR_ATTN_QUERIES] = {0}, *out = p->b->att + h0 * d;
+
+    for (size_t i = 0; i < n_chunks; i++) {
+        for (size_t h = h0; h < h1; h++) {
+            float *part = part_of(p, l, i, h);
+            a.max[h - h0] = part[0];
+            a.sum[h - h0] = part[1];
+            a.out[h - h0] = part + 2;
+            a.hi[h - h0] = 1; /* it sees something */
+        }
+        p->s->attn_merge(max, sum, out, &a);
+    }
+    for (size_t h = 0; h < h1 - h0; h++) {
+        float inv = 1.0F / sum[h];
+        for (size_t j = 0; j < d; j++) out[h * d + j] *= inv;
+    }
+}
+
+/* A unit is one chunk and the heads of one KV head, or some of them if threads would be idle. Who
+ * finishes the last chunk of some heads merges them: most of the parts are still in its cache. */
 static void attend_token(const struct tr_thread *t, uint32_t l)
 {
     const struct tr_pass *p = t->p;
@@ -146,33 +171,14 @@ static void attend_token(const struct tr_thread *t, uint32_t l)
     units = lh->n_head_kv * n_chunks * n_parts;
     struct tr_share share = tr_share_of(p->s->pool, units, t->tid, t->n_threads);
     while (tr_share_next(&share, &u)) {
-        size_t part = u % n_parts, chunk = u / n_parts % n_chunks;
-        size_t head = u / n_parts / n_chunks * group;
-        attend_chunk(p, l, chunk, head + tr_tile(part, group, n_parts),
-                     head + tr_tile(part + 1, group, n_parts));
-    }
-}
-
-void tr_attend_merge(const struct tr_thread *t, uint32_t l)
-{
-    const struct tr_pass *p = t->p;
-    size_t d = p->m->hp.head_dim;
-    struct tr_attn_args a = {
-        .head_dim = d, .n_q = 1, .hi = {1}}; /* one query that sees something */
-    uint32_t first, end;
-
-    chunks_of(p, l, &first, &end);
-    for (size_t h = 0; h < p->m->hp.layers[l].n_head; h++) {
-        float *out = t->w.att + h * d, max = 0, sum = 0;
-        for (size_t i = 0; i < end - first; i++) {
-            float *part = part_of(p, l, i, h);
-            a.max[0] = part[0];
-            a.sum[0] = part[1];
-            a.out[0] = part + 2;
-            p->s->attn_merge(&max, &sum, out, &a);
-        }
-        float inv = 1.0F / sum;
-        for (size_t j = 0; j < d; j++) out[j] *= inv;
+        size_t chunk = u % n_chunks, part = u / n_chunks % n_parts;
+        size_t head = u / n_chunks / n_parts * group;
+        size_t h0 = head + tr_tile(part, group, n_parts);
+        size_t h1 = head + tr_tile(part + 1, group, n_parts);
+        attend_chunk(p, l, chunk, h0, h1);
+        if (atomic_fetch_add(&p->b->chunks_done[h0], 1) + 1 < n_chunks) continue;
+        atomic_store(&p->b->chunks_done[h0], 0);
+        merge_chunks(p, l, n_chunks, h0, h1);
     }
 }
 

@@ -330,7 +330,6 @@ static bool block(const struct tr_thread *t, uint32_t l)
     const struct tr_matrix *const gate_up[] = {&y->gate, &y->up};
     const struct joint before = {l > 0, NULL, l > 0 ? y[-1].post_ffn_norm : NULL};
     const struct joint attended = {true, y->o_bias, y->post_attn_norm};
-    bool one = p->n == 1;
 
     /* attention: x [T][E] -> q, k, v -> att [T][H][D] -> branch [T][E] */
     branch_input(t, &before, y->attn_norm, qkv, 3);
@@ -341,8 +340,7 @@ static bool block(const struct tr_thread *t, uint32_t l)
     if (atomic_load(&p->stop)) return false;
     tr_attend(t, l);
     tr_pool_barrier(pool);
-    if (one) tr_attend_merge(t, l);
-    pack_for(t, one ? t->w.att : b->att, &y->o);
+    pack_for(t, b->att, &y->o);
     meet(t);
     product(t, b->branch, &y->o, t->acts[y->o.pack->act]);
     tr_pool_barrier(pool);

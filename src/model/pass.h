@@ -31,11 +31,7 @@ struct tr_thread {
     uint8_t *const *acts;
 };
 
-/* Attention of layer l over the cache, for all tokens of the batch: att [T][H][D]. With one token
- * its result is in parts until tr_attend_merge. By tickets. */
+/* Attention of layer l over the cache, for all tokens of the batch: att [T][H][D]. */
 void tr_attend(const struct tr_thread *t, uint32_t l);
-
-/* One token: att [H][D] of this thread from the parts of all chunks, in ascending order. */
-void tr_attend_merge(const struct tr_thread *t, uint32_t l);
 
 #endif

@@ -115,7 +115,6 @@ static void carve_worker(struct tr_worker *w, struct carver *c, const struct tr_
     w->x = carve(c, hp->n_embd, columns, f);
     w->h = carve(c, hp->n_embd, columns, f);
     w->row = carve(c, hp->n_embd, 1, f);
-    w->att = carve(c, hp->max_head * d, 1, f);
     w->attn = carve(c, 2 * TR_ATTN_QUERIES, d, f);
     w->gate = carve(c, TR_FF_ROWS, ff_cols, f);
     w->up = carve(c, TR_FF_ROWS, ff_cols, f);
@@ -158,6 +157,7 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
     b->v = carve(&c, hp->max_head_kv * d, t, f);
     b->att = carve(&c, hp->max_head * d, t, f);
     b->parts = carve(&c, hp->max_head * (d + 2), chunks, f);
+    b->chunks_done = carve(&c, hp->max_head, 1, sizeof *b->chunks_done);
     b->ff = carve(&c, hp->max_ff, columns, f);
     for (size_t i = 0; i < TR_ACT_COUNT; i++) b->acts[i] = carve(&c, n.act_bytes[i], t, 1);
     b->ff_acts = carve(&c, n.ff_act_bytes, t, 1);
@@ -268,6 +268,7 @@ static trueno_status build(trueno_session *s, const trueno_session_options *opt,
         return tr_fail(err, TRUENO_ERR_NO_MEMORY, "no memory for a session of %llu bytes",
                        (unsigned long long)(e.kv_bytes + e.compute_bytes));
     (void)tr_session_layout(&s->buf, s->m, &s->shape, s->arena);
+    for (uint32_t h = 0; h < s->m->hp.max_head; h++) atomic_init(&s->buf.chunks_done[h], 0);
     place_caches(s);
     for (size_t r = 0; r < 2; r++)
         tr_rope_init(s->buf.freq[r], &s->rope_magnitude[r], s->m, r == 1, s->shape.n_ctx);

@@ -5,6 +5,8 @@
 
 #include "model/weights.h"
 
+#include <stdatomic.h>
+
 /* Shape of a session with all defaults filled in. */
 struct tr_session_shape {
     uint32_t n_ctx;   /* as asked for */
@@ -23,7 +25,6 @@ struct tr_session_shape {
 struct tr_worker {
     float *x, *h;                /* [N][n_embd], where each thread has its own */
     float *row;                  /* [n_embd] */
-    float *att;                  /* [max_head * head_dim] of a single token */
     float *attn;                 /* attention: 2 x [TR_ATTN_QUERIES][head_dim] */
     float *gate, *up;            /* [TR_FF_COLS][TR_FF_ROWS], or fewer in smaller batches */
     uint8_t *tile;               /* TR_FF_ROWS rows of N columns, packed */
@@ -41,6 +42,7 @@ struct tr_buffers {
     float *k, *v;                /* [T][max_head_kv * head_dim] */
     float *att;                  /* [T][max_head * head_dim] */
     float *parts;                /* [chunks][max_head][2 + head_dim] attention of a single token */
+    atomic_uint *chunks_done;    /* [max_head] of a single token, by the first of some heads */
     float *ff;                   /* [N][max_ff] input of the down projection, of one tile */
     uint8_t *acts[TR_ACT_COUNT]; /* packed activations, by kind; NULL where no matrix reads it */
     uint8_t *ff_acts;            /* those of the down projection */

@@ -52,18 +52,26 @@ static INLINE vec plain(const void *cache, size_t i, trueno_dtype type, unsigned
     return vec_load((const float *)cache + i, n);
 }
 
-/* Asks for the keys or values of n panels of positions, where the caller says that they come from
- * memory: values while the scores before them are computed, the keys of the next chunk with this
- * one's values. In small pieces: a whole chunk at once would hold up the loads behind it. */
-static INLINE void fetch(const struct tr_attn_args *a, const void *cache, size_t panel, size_t n,
-                         trueno_dtype type)
+/* Bytes of one element of 16 positions: a column of a panel of keys; of values about as many. */
+static INLINE size_t column_bytes(trueno_dtype type)
 {
-    size_t bytes = type == TRUENO_TYPE_Q8_0  ? a->head_dim / 32 * KEY_BLOCK_BYTES
-                   : type == TRUENO_TYPE_F32 ? 64 * a->head_dim
-                                             : 32 * a->head_dim;
-    const char *p = (const char *)cache + panel * bytes;
-    if (!a->cold) return;
-    for (size_t i = 0; i < n * bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+    return type == TRUENO_TYPE_Q8_0 ? KEY_BLOCK_BYTES / 32 : type == TRUENO_TYPE_F32 ? 64 : 32;
+}
+
+/* Where the caller says that keys and values come from memory, tiles ask for what comes next: for
+ * the values while the scores before them are computed, for the keys of the next chunk with this
+ * one's values. NULL: nowhere. */
+static INLINE const char *next_of(const struct tr_attn_args *a, const void *cache, size_t panel,
+                                  trueno_dtype type)
+{
+    return a->cold ? (const char *)cache + panel * a->head_dim * column_bytes(type) : NULL;
+}
+
+/* The lines of n bytes. A few at each step of a tile: many at once would hold up its loads. */
+static INLINE void fetch(const char *p, size_t n)
+{
+    UNROLL
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
 
 /* s[i][j] += q[i][d] k[j] for n elements d from d0 on. */
@@ -75,7 +83,10 @@ static INLINE void dot_block(vec s[][4 * PANEL_VECS], const struct tile *t, size
     const uint8_t *q8_block =
         (const uint8_t *)t->a->k_cache + panel * q8_stride + d0 / 32 * KEY_BLOCK_BYTES;
     vec key[4 * PANEL_VECS], scale[4 * PANEL_VECS];
+    const size_t step = np * column_bytes(type);
+    const char *next = next_of(t->a, t->a->v_cache, panel, type);
 
+    if (next) next += d0 * step;
     if (q8) {
         UNROLL
         for (unsigned j = 0; j < np * PANEL_VECS; j++)
@@ -83,6 +94,7 @@ static INLINE void dot_block(vec s[][4 * PANEL_VECS], const struct tile *t, size
                 vec_scales(q8_block + j / PANEL_VECS * q8_stride + j % PANEL_VECS * LANES * 2);
     }
     for (size_t d = 0; d < n; d++) {
+        if (next) fetch(next + d * step, step);
         UNROLL
         for (unsigned j = 0; j < np * PANEL_VECS; j++) {
             size_t lane = 16 * d + j % PANEL_VECS * LANES;
@@ -127,11 +139,8 @@ static INLINE void dot_run(const struct tile *t, const struct run *r, unsigned n
     const unsigned most = PANELS(nq);
     size_t p = r->begin, end = r->end;
 
-    for (; end - p >= most && !(most == 3 && end - p == 4); p += most) {
-        fetch(t->a, t->a->v_cache, p, most, type);
+    for (; end - p >= most && !(most == 3 && end - p == 4); p += most)
         dot_panels(t, p, nq, most, type);
-    }
-    fetch(t->a, t->a->v_cache, p, end - p, type);
     if (most > 2)
         for (; end - p >= 2; p += 2) dot_panels(t, p, nq, 2, type);
     for (; p < end; p++) dot_panels(t, p, nq, 1, type);
@@ -151,14 +160,22 @@ static INLINE vec value_at(const struct tr_attn_args *a, size_t p, size_t d, uns
     return vec_mul(vec_i8(q), vec_scale(row + 2 * (d / 32 + LANES * j / 32)));
 }
 
-/* o[i][j] += sum over n_p positions from p on of e[i][p] * v[p]. */
+/* o[i][j] += sum over n_p positions of a panel from p on of e[i][p] * v[p]. */
 static INLINE void mix_positions(vec o[][8], const struct tr_attn_args *a, const float *e, size_t p,
                                  size_t n_p, size_t d, unsigned nq, unsigned nv, trueno_dtype type,
                                  unsigned n)
 {
     const float *const end = e + n_p;
+    const size_t step = nv * LANES * column_bytes(type) / 16; /* of the next keys, at a position */
+    const char *next = next_of(a, a->k_cache, (p + TR_ATTN_CHUNK) / 16, type);
+
+    if (next) next += d * column_bytes(type) + p % 16 * step;
     for (; e < end; e++, p++) {
         vec value[8];
+        if (next) {
+            fetch(next, step);
+            next += step;
+        }
         UNROLL
         for (unsigned j = 0; j < nv; j++) value[j] = value_at(a, p, d, j, type, n);
         UNROLL
@@ -201,7 +218,6 @@ static INLINE void mix_rows(const struct tile *t, const struct run *r, size_t d,
     }
     for (size_t p = r->begin, n_p; p < r->end; p += n_p, e += n_p) {
         n_p = 16 - p % 16 < r->end - p ? 16 - p % 16 : r->end - p;
-        if (d == 0 && p % 16 == 0) fetch(t->a, t->a->k_cache, (p + TR_ATTN_CHUNK) / 16, 1, type);
         mix_positions(o, t->a, e, p, n_p, d, nq, nv, type, n);
     }
     for (unsigned step = 1; t->stairs && step < nq; step++, e++)
