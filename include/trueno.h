@@ -6,6 +6,7 @@
 #define TRUENO_H
 
 #include "trueno/base.h"
+#include "trueno/features.h"
 #include "trueno/gguf.h"
 #include "trueno/kernels.h"
 #include "trueno/model.h"

@@ -71,7 +71,8 @@ typedef enum trueno_status {
     TRUENO_ERR_DEVICE = 10,     /**< a GPU or its driver failed */
     TRUENO_ERR_NOT_FOUND = 11,  /**< no key, tensor, kernel or template of that name */
     TRUENO_ERR_NUMERIC = 12,    /**< NaN or infinity where a number is needed, as in logits */
-    TRUENO_ERR_INVALID_FEATURE = 13 /**< features of the tuner out of range or contradictory */
+    TRUENO_ERR_INVALID_FEATURE = 13,  /**< features of the tuner out of range or contradictory */
+    TRUENO_ERR_INSUFFICIENT_DATA = 14 /**< too few rows to learn from */
 } trueno_status;
 
 /** Name of a status, e.g. "corrupt". Never NULL; static storage; unknown values give "unknown

@@ -28,6 +28,7 @@ const char *trueno_status_str(trueno_status status)
         [TRUENO_ERR_NOT_FOUND] = "not found",
         [TRUENO_ERR_NUMERIC] = "numeric",
         [TRUENO_ERR_INVALID_FEATURE] = "invalid feature",
+        [TRUENO_ERR_INSUFFICIENT_DATA] = "insufficient data",
     };
     /* A caller in another language may pass any integer. */
     const unsigned value = (unsigned)status;

@@ -3,7 +3,7 @@
 #ifndef TR_FEATURES_H
 #define TR_FEATURES_H
 
-#include "trueno/tuner.h"
+#include "trueno/features.h"
 
 /* Raw values of all slots. Slots 0 to 7 may be TRUENO_UNSET: nothing tells the size of the model.
  */

@@ -324,6 +324,7 @@ static void count_oob(struct grower *g)
     double sum = 0;
     for (size_t i = 0; i < g->d->n; i++) {
         const double *votes = g->votes + i * width;
+        if (g->d->oob) g->d->oob[i] = g->n_votes[i] ? votes[0] / g->n_votes[i] : NAN;
         if (g->n_votes[i] == 0) continue;
         g->f->n_oob++;
         double e = n_classes ? largest(votes, n_classes) != g->d->labels[i]

@@ -38,6 +38,8 @@ struct tr_forest_data {
     const double *y;        /* regression: [n] targets within TR_FOREST_MAX_TARGET; else NULL */
     const uint32_t *labels; /* classes: [n], below n_classes; else NULL */
     uint32_t n_classes;
+    double *oob; /* regression: [n] receives what trees that have not seen a row predict for it, NaN
+                    if all have; or NULL */
 };
 
 struct tr_forest;

@@ -3,8 +3,8 @@
 #ifndef TR_KINDS_H
 #define TR_KINDS_H
 
+#include "trueno/features.h"
 #include "trueno/quantize.h"
-#include "trueno/tuner.h"
 
 struct tr_quant_traits {
     trueno_dtype dtype;

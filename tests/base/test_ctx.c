@@ -23,13 +23,13 @@ static void test_version(void **state)
 static void test_status_values_are_frozen(void **state)
 {
     (void)state;
-    static const char *const names[] = {"ok",        "argument",       "io",        "truncated",
-                                        "corrupt",   "unsupported",    "too large", "no memory",
-                                        "cancelled", "busy",           "device",    "not found",
-                                        "numeric",   "invalid feature"};
-    for (int i = 0; i < 14; i++) assert_string_equal(trueno_status_str((trueno_status)i), names[i]);
-    assert_int_equal(TRUENO_ERR_INVALID_FEATURE, 13);
-    static const int wrong[] = {14, -1, 1000, INT32_MIN, INT32_MAX};
+    static const char *const names[] = {
+        "ok",          "argument",  "io",        "truncated",       "corrupt",
+        "unsupported", "too large", "no memory", "cancelled",       "busy",
+        "device",      "not found", "numeric",   "invalid feature", "insufficient data"};
+    for (int i = 0; i < 15; i++) assert_string_equal(trueno_status_str((trueno_status)i), names[i]);
+    assert_int_equal(TRUENO_ERR_INSUFFICIENT_DATA, 14);
+    static const int wrong[] = {15, -1, 1000, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < 5; i++)
         assert_string_equal(trueno_status_str((trueno_status)wrong[i]), "unknown status");
 }

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "trueno/tuner.h"
+#include "trueno/features.h"
 
 #define DIM TRUENO_FEATURE_DIM
 
