@@ -123,7 +123,7 @@ struct table {
 
 static bool table_alloc(struct table *t, struct tr_arena *arena, size_t n)
 {
-    if (n > SIZE_MAX / sizeof(struct times)) return false;
+    if (n > SIZE_MAX / (MAX_LEARNED * sizeof *t->x + sizeof *t->times)) return false;
     t->x = tr_arena_alloc(arena, n * MAX_LEARNED * sizeof *t->x);
     t->f = tr_arena_alloc(arena, n * sizeof *t->f);
     t->tps = tr_arena_alloc(arena, n * sizeof *t->tps);

@@ -288,6 +288,10 @@ static void test_refusals(void **state)
     assert_int_equal(trueno_regressor_train_random_forest(r, NULL, rows, tps, 9, &err),
                      TRUENO_ERR_INSUFFICIENT_DATA);
     assert_non_null(strstr(err.message, "9 of 9 rows"));
+    assert_int_equal(trueno_regressor_train(r, NULL, rows, tps, 0, NULL),
+                     TRUENO_ERR_INSUFFICIENT_DATA);
+    assert_int_equal(trueno_regressor_train(r, NULL, rows, tps, SIZE_MAX / 160, NULL),
+                     TRUENO_ERR_NO_MEMORY);
     double high[100];
     for (int i = 0; i < 100; i++) high[i] = i < 95 ? 1e7 : tps[i];
     assert_int_equal(trueno_regressor_train(r, NULL, rows, high, 100, &err),
