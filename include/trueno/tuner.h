@@ -137,7 +137,7 @@ TRUENO_API trueno_status trueno_regressor_train_random_forest(trueno_regressor *
                                                               const double *tps, size_t n,
                                                               trueno_error *err);
 
-/** Predicts one run.
+/** Predicts one run; on failure *out is as TRUENO_PREDICTION_INIT. No allocation.
  *  @return OK; ERR_ARGUMENT; ERR_INVALID_FEATURE: as trueno_features_validate, or the size of the
  * model is unknown */
 TRUENO_API trueno_status trueno_regressor_predict(const trueno_regressor *r, trueno_prediction *out,

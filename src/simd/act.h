@@ -2,10 +2,10 @@
 /* Packed activations: what gemm kernels read beside the weights.
  *
  * Up to 8 columns are one tile. More are cut into tiles of at most tr_tile_width columns, whose
- * widths differ by at most one. A tile of nt
- * columns is one block of memory; column c0 of the whole pack starts its tile at byte
- * c0 * tr_act_col_bytes(). Within a tile the sections below follow one another, each [n][nt] with
- * the column index fastest, so that a kernel broadcasts from consecutive memory.
+ * widths differ by at most one. A tile of nt columns is one block of memory; column c0 of the whole
+ * pack starts its tile at byte c0 * tr_act_col_bytes(). Within a tile the sections below follow one
+ * another, each [n][nt] with the column index fastest, so that a kernel broadcasts from consecutive
+ * memory.
  *
  *   F32:     f float[k]
  *   A8_256:  q int32[k/4]     four int8 of consecutive k, first in the low byte
