@@ -353,6 +353,25 @@ static void test_seeds(void **state)
     free_rows(&rows);
 }
 
+/* Trees that have all seen every row leave no row to judge by, and nothing is claimed. */
+static void test_nothing_held_out(void **state)
+{
+    struct rows rows = random_rows(200, 8, 0.1);
+    trueno_forest_options o = TRUENO_FOREST_OPTIONS_INIT;
+    trueno_regressor *r;
+    (void)state;
+    o.bootstrap = false;
+    assert_int_equal(trueno_regressor_with_random_forest(ctx, &r, 10, &o, NULL), TRUENO_OK);
+    trueno_train_report report = learn(r, true, rows.f, rows.tps, rows.n);
+    assert_int_equal(report.n_held_out, 0);
+    assert_true(isnan(report.mape) && isnan(report.median_ape) && isnan(report.bias));
+    trueno_prediction p = predict(r, &rows.f[0]);
+    assert_int_equal(p.source, TRUENO_SOURCE_FOREST);
+    assert_true(p.level == 0 && p.confidence == 0 && p.lo == p.predicted_tps / 2);
+    trueno_regressor_free(r);
+    free_rows(&rows);
+}
+
 /* The ridge against its own normal equations: the gradient vanishes. */
 static void test_ridge(void **state)
 {
@@ -427,10 +446,15 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_specification), cmocka_unit_test(test_prior),
-        cmocka_unit_test(test_new_rows),      cmocka_unit_test(test_laws),
-        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_seeds),
-        cmocka_unit_test(test_ridge),         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_specification),
+        cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_new_rows),
+        cmocka_unit_test(test_laws),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_ridge),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_nothing_held_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
