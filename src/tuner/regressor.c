@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Throughput: the time of the roof, the losses that are usual, and what was learned of them
- * (trueno/tuner.h). */
-#include "trueno/tuner.h"
+ * (trueno/predict.h). */
+#include "trueno/predict.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/hooks.h"
-#include "trueno/tuner.h"
+#include "trueno/predict.h"
 #include "tuner/random.h"
 #include "tuner/ridge.h"
 

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/** @file predict.h
+ *  Predicting how fast a run is.
+ *
+ *  A prediction starts from the roofline (Williams, Waterman, Patterson 2009): no pass takes less
+ * time than its bytes over the memory bandwidth, nor than its operations over the peak. A model
+ * says how much longer it takes: T = T_floor + excess * exp(-f), where excess is what a run of such
+ * a device usually loses and f is learned. So no prediction exceeds the roof, whatever was learned,
+ * and more bandwidth, more compute or fewer bits never predict less. f does not see bits, bandwidth
+ * and compute, which act through the floor, nor the four features that cannot change the time of a
+ * kernel.
+ *
+ *     trueno_regressor *r;
+ *     trueno_regressor_with_random_forest(ctx, &r, 100, NULL, &err);
+ *     trueno_regressor_train_random_forest(r, &report, features, tps, n, &err);
+ *     trueno_regressor_predict(r, &prediction, &f, &err);
+ */
+#ifndef TRUENO_PREDICT_H
+#define TRUENO_PREDICT_H
+
+#include "base.h"
+#include "features.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Where a prediction comes from. Values are frozen. */
+typedef enum trueno_source {
+    TRUENO_SOURCE_PRIOR = 0, /**< roofline and usual losses; nothing was learned */
+    TRUENO_SOURCE_RIDGE = 1, /**< a linear model */
+    TRUENO_SOURCE_FOREST = 2 /**< a random forest */
+} trueno_source;
+
+/** What limits a run at its roof. */
+typedef enum trueno_bound {
+    TRUENO_BOUND_MEMORY = 0, /**< bytes over bandwidth */
+    TRUENO_BOUND_COMPUTE = 1 /**< operations over peak */
+} trueno_bound;
+
+/** Throughput of one run. */
+typedef struct trueno_prediction {
+    size_t struct_size;
+    double predicted_tps; /**< tokens per second, all sequences together; at most roofline_tps */
+    double lo;            /**< lower end of the interval */
+    double hi;            /**< upper end, at most roofline_tps */
+    double level; /**< share of runs that the interval is to hold, 0.9; 0: a factor of two both
+                     ways, from no data */
+    double roofline_tps;     /**< no run is faster */
+    double efficiency;       /**< predicted_tps / roofline_tps */
+    double confidence;       /**< share of held-out rows that were predicted within 20 %; 0: none */
+    double ttft_ms;          /**< milliseconds to the first token of a prefill; 0 for decode */
+    trueno_source source;    /**< what predicted */
+    trueno_bound bound;      /**< at the roof */
+    bool reference_hardware; /**< bandwidth, compute or cores are those of the reference device */
+} trueno_prediction;
+
+#define TRUENO_PREDICTION_INIT                                                                     \
+    {                                                                                              \
+        sizeof(trueno_prediction), 0, 0, 0, 0, 0, 0, 0, 0, TRUENO_SOURCE_PRIOR,                    \
+            TRUENO_BOUND_MEMORY, false                                                             \
+    }
+
+/** How a forest grows. */
+typedef struct trueno_forest_options {
+    size_t struct_size;
+    uint32_t max_depth; /**< splits from root to leaf, at most 31 */
+    uint32_t min_leaf;  /**< rows in a leaf, at least 1 */
+    uint32_t mtry;      /**< features tried at a node; 0: 14 */
+    bool bootstrap;     /**< each tree on a sample; false: there is no held-out error */
+    uint64_t seed;      /**< same seed, same model */
+} trueno_forest_options;
+
+#define TRUENO_FOREST_OPTIONS_INIT                                                                 \
+    {                                                                                              \
+        sizeof(trueno_forest_options), 12, 3, 0, true, 1                                           \
+    }
+
+/** What training found. Errors are on rows that the predicting model had not seen. */
+typedef struct trueno_train_report {
+    size_t struct_size;
+    size_t n_rows;      /**< given */
+    size_t n_used;      /**< without those at or above their roof, whose features must be wrong */
+    size_t n_distinct;  /**< different feature vectors among those used */
+    size_t n_held_out;  /**< rows behind the next three figures: out of bag (forest), or of five
+                           folds by feature vector (ridge); 0 and NaN: there were none */
+    double mape;        /**< mean of |predicted / measured - 1| */
+    double median_ape;  /**< median of the same */
+    double bias;        /**< mean of ln(predicted / measured) */
+    uint64_t constant;  /**< bit i: slot i is the same in all rows, so nothing was learned of it */
+    uint64_t collinear; /**< bit i: slot i follows another one before it (|r| > 0.98), so what was
+                           learned of the two cannot be told apart */
+} trueno_train_report;
+
+#define TRUENO_TRAIN_REPORT_INIT                                                                   \
+    {                                                                                              \
+        sizeof(trueno_train_report), 0, 0, 0, 0, 0, 0, 0, 0, 0                                     \
+    }
+
+/** Predicts throughput. Predictions may be made from several threads at once, but not while it is
+ * trained. */
+typedef struct trueno_regressor trueno_regressor;
+
+/** A regressor that knows nothing but the prior. The caller owns *out.
+ *  @return OK; ERR_ARGUMENT; ERR_NO_MEMORY */
+TRUENO_API trueno_status trueno_regressor_new(trueno_ctx *ctx, trueno_regressor **out,
+                                              trueno_error *err);
+
+/** One that can be trained with a forest of n_trees (1..1000); opt NULL: defaults. Until then it
+ * predicts the prior.
+ *  @return as trueno_regressor_new */
+TRUENO_API trueno_status trueno_regressor_with_random_forest(trueno_ctx *ctx,
+                                                             trueno_regressor **out,
+                                                             uint32_t n_trees,
+                                                             const trueno_forest_options *opt,
+                                                             trueno_error *err);
+
+/** Frees it; NULL is fine. */
+TRUENO_API void trueno_regressor_free(trueno_regressor *r);
+
+/** Fits a linear model (ridge, closed form; the penalty by five folds) to n measured rows: tps[i]
+ * tokens per second, all sequences of rows[i] together. Replaces what was learned before; on
+ * failure that stays. report may be NULL.
+ *  @return OK; ERR_ARGUMENT (NULL, a rate that is not above 0, struct_size); ERR_INVALID_FEATURE,
+ * the message names the row; ERR_INSUFFICIENT_DATA: fewer than 10 rows can be used; ERR_NO_MEMORY
+ */
+TRUENO_API trueno_status trueno_regressor_train(trueno_regressor *r, trueno_train_report *report,
+                                                const trueno_features *rows, const double *tps,
+                                                size_t n, trueno_error *err);
+
+/** The same with a random forest.
+ *  @return as trueno_regressor_train; ERR_ARGUMENT if r was made without a forest or its options
+ * are out of range; ERR_TOO_LARGE; ERR_CANCELLED */
+TRUENO_API trueno_status trueno_regressor_train_random_forest(trueno_regressor *r,
+                                                              trueno_train_report *report,
+                                                              const trueno_features *rows,
+                                                              const double *tps, size_t n,
+                                                              trueno_error *err);
+
+/** Predicts one run; on failure *out is as TRUENO_PREDICTION_INIT. No allocation.
+ *  @return OK; ERR_ARGUMENT; ERR_INVALID_FEATURE: as trueno_features_validate, or the size of the
+ * model is unknown */
+TRUENO_API trueno_status trueno_regressor_predict(const trueno_regressor *r, trueno_prediction *out,
+                                                  const trueno_features *f, trueno_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
