@@ -84,6 +84,47 @@ ALWAYS_INLINE void q45k_columns(__m256 (*y)[2], const uint8_t *panel, const stru
     for (size_t half = 0; half < 2; half++) q45k_half(y, panel, s, half, a, width, high, first);
 }
 
+/* A whole panel and one column: both halves at once, so that a word of activations is spread once
+ * and a line of weights is read in one go. */
+ALWAYS_INLINE void q45k_column(__m256 *y, const uint8_t *panel, const struct q45k_scales *s,
+                               const struct panel_acts *a, bool high)
+{
+    const size_t block_bytes = high ? 320 : 256;
+    const int steps = high ? STEPS_5 : STEPS_4;
+    __m256i total[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+
+    for (size_t j = 0; j < 8; j++) {
+        const uint8_t *v = panel + 256 + block_bytes * j;
+        const int32_t *q = a->q + 8 * j;
+        __m256i bits[2], sum[2];
+        fetch_ahead(v, block_bytes);
+        for (int i = 0; i < 2; i++)
+            bits[i] = high ? load_bytes(v + 256 + 32 * i) : _mm256_setzero_si256();
+        for (int h = 0; h < 4; h++) {
+            __m256i lower = _mm256_set1_epi32(q[h]), upper = _mm256_set1_epi32(q[h + 4]);
+            for (int i = 0; i < 2; i++) {
+                __m256i x = load_bytes(v + 64 * h + 32 * i);
+                __m256i lo = low_nibbles(x), hi = high_nibbles(x);
+                if (high) lo = _mm256_or_si256(lo, high_bits(bits[i], 4 - h, 0x10));
+                if (high) hi = _mm256_or_si256(hi, high_bits(bits[i], -h, 0x10));
+                if (2 * h % steps == 0) sum[i] = _mm256_setzero_si256();
+                sum[i] = add_step(add_step(sum[i], lo, lower), hi, upper);
+                if (2 * (h + 1) % steps == 0) total[i] = add_scaled(total[i], sum[i], s->sc[i][j]);
+            }
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        __m256i mins = _mm256_setzero_si256();
+        for (size_t j = 0; j < 4; j++) {
+            __m256i sums = _mm256_set1_epi32(a->bs[j]);
+            mins = _mm256_add_epi32(mins, _mm256_madd_epi16(s->min_pairs[i][j], sums));
+        }
+        __m256 v = _mm256_mul_ps(load_halves(panel + 16 * i), _mm256_cvtepi32_ps(total[i]));
+        v = _mm256_fnmadd_ps(load_halves(panel + 32 + 16 * i), _mm256_cvtepi32_ps(mins), v);
+        y[i] = _mm256_fmadd_ps(_mm256_set1_ps(a->a[0]), v, y[i]);
+    }
+}
+
 ALWAYS_INLINE void gemm_q45k(float *out, size_t ldo, const uint8_t *w, size_t n_groups,
                              const void *act, size_t k, uint32_t nt, bool high)
 {
@@ -98,11 +139,15 @@ ALWAYS_INLINE void gemm_q45k(float *out, size_t ldo, const uint8_t *w, size_t n_
         for (size_t p = 0; p < k / 256; p++, w += panel_bytes) {
             fetch_ahead(w, 256);
             unpack_q45k_scales(&s, w + 64);
+            if (nt == 1) {
+                struct panel_acts a = acts_at(&v, p, 1, 0);
+                q45k_column(sums.y[0], w, &s, &a, high);
+                continue;
+            }
             for (size_t i = 0; i < cut.n; i++) {
                 __m256(*y)[2] = sums.y + cut.first[i];
                 struct panel_acts a = acts_at(&v, p, nt, cut.first[i]);
                 switch (cut.first[i + 1] - cut.first[i]) {
-                case 1: q45k_columns(y, w, &s, &a, 1, high, i == 0); break;
                 case 2: q45k_columns(y, w, &s, &a, 2, high, i == 0); break;
                 case 3: q45k_columns(y, w, &s, &a, 3, high, i == 0); break;
                 default: q45k_columns(y, w, &s, &a, 4, high, i == 0); break;
