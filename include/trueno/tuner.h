@@ -6,6 +6,7 @@
 #ifndef TRUENO_TUNER_H
 #define TRUENO_TUNER_H
 
+#include "choice.h"
 #include "features.h"
 #include "predict.h"
 

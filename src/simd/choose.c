@@ -33,7 +33,7 @@ static const struct tr_kernel *by_name(const char *name, size_t len)
     return NULL;
 }
 
-static bool is_named(const trueno_ctx *ctx, const struct tr_kernel *k)
+bool tr_kernel_is_named(const trueno_ctx *ctx, const struct tr_kernel *k)
 {
     const char *list = tr_ctx_kernels(ctx), *name;
     size_t len;
@@ -105,7 +105,7 @@ static void search(const struct tr_kernel **any, const struct tr_kernel **wide,
         const struct tr_kernel *k = tr_kernel_at(i);
         const struct tr_kernel **slot = k->fits ? wide : any;
         if (*slot || !tr_kernel_serves(k, job->op, job->type, job->act)) continue;
-        if (named ? is_named(ctx, k) : is_candidate(ctx, k)) *slot = k;
+        if (named ? tr_kernel_is_named(ctx, k) : is_candidate(ctx, k)) *slot = k;
     }
 }
 

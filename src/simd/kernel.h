@@ -206,6 +206,9 @@ trueno_status tr_kernel_choose(const struct tr_kernel **out, const struct tr_ker
                                const trueno_ctx *ctx, enum tr_op op, trueno_dtype type,
                                enum tr_act act, trueno_error *err);
 
+/* True if the context's list of names asks for k. */
+bool tr_kernel_is_named(const trueno_ctx *ctx, const struct tr_kernel *k);
+
 /* Most columns of a tile where there are several (act.h): nt_best of the context's packing kernels,
  * the least of them, so that all products of a context cut alike. */
 uint32_t tr_tile_width(const trueno_ctx *ctx);
