@@ -5,7 +5,7 @@ set(TR_BELOW_quant base gguf quant)
 set(TR_BELOW_simd base gguf quant simd)
 set(TR_BELOW_text base gguf quant text)
 set(TR_BELOW_tuner base gguf quant simd tuner)
-set(TR_BELOW_model base gguf quant simd text model)
+set(TR_BELOW_model base gguf quant simd text tuner model)
 set(TR_BELOW_check base gguf quant simd)
 set(TR_BELOW_fuzz base gguf quant simd text model)
 

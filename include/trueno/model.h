@@ -17,6 +17,7 @@
 #include "base.h"
 #include "gguf.h"
 #include "tokenizer.h"
+#include "tuner.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -123,11 +124,15 @@ typedef struct trueno_session_options {
     trueno_kv_type kv_type; /**< [TRUENO_KV_F16] */
     uint64_t
         max_memory_bytes; /**< refuse (ERR_TOO_LARGE) a session that needs more [physical memory] */
+    trueno_tuner *tuner; /**< chooses the kernels of products, and in mode LEARN is told what they
+                            take; of the model's context, and outlives the session; several sessions
+                            may share it; changes speed, not logits [each product's default] */
+    bool profile;        /**< keep the times of stages for trueno_session_profile [false] */
 } trueno_session_options;
 
 #define TRUENO_SESSION_OPTIONS_INIT                                                                \
     {                                                                                              \
-        sizeof(trueno_session_options), 0, 0, 0, 0, TRUENO_KV_F16, 0                               \
+        sizeof(trueno_session_options), 0, 0, 0, 0, TRUENO_KV_F16, 0, NULL, false                  \
     }
 
 /** Makes a session. All its memory is allocated here; evaluating allocates nothing.
@@ -168,6 +173,37 @@ TRUENO_API const char *trueno_session_last_error(const trueno_session *s);
 
 /** Bytes that the session holds, thread stacks excepted. */
 TRUENO_API uint64_t trueno_session_memory_bytes(const trueno_session *s);
+
+/* --------------------------------------------------------------- profile */
+
+/** One stage of the layers: what happens between two meetings of all threads. */
+typedef struct trueno_stage_profile {
+    const char *name; /**< "qkv", "attention", "attn_out", "gate_up", "down", "output" */
+    uint64_t calls;   /**< layers passed (output: passes) */
+    uint64_t ns;      /**< all of them together, waiting included */
+} trueno_stage_profile;
+
+#define TRUENO_STAGE_COUNT 6
+
+/** Where the time of a session goes; in the order of a layer. */
+typedef struct trueno_profile {
+    size_t struct_size;
+    uint64_t passes;         /**< of up to n_batch tokens */
+    uint64_t tokens;         /**< evaluated in them, prompts included */
+    uint64_t decoded_tokens; /**< of passes of one token */
+    uint64_t decode_ns;      /**< that these passes took */
+    double decode_tps;       /**< decoded tokens per second; 0: none */
+    trueno_stage_profile stages[TRUENO_STAGE_COUNT];
+} trueno_profile;
+
+#define TRUENO_PROFILE_INIT                                                                        \
+    {                                                                                              \
+        sizeof(trueno_profile), 0, 0, 0, 0, 0, {{NULL, 0, 0}}                                      \
+    }
+
+/** What the session's evaluations took so far.
+ *  @return OK; ERR_ARGUMENT; ERR_NOT_MEASURED (the session was made without `profile`) */
+TRUENO_API trueno_status trueno_session_profile(const trueno_session *s, trueno_profile *out);
 
 /* -------------------------------------------------------------- estimate */
 

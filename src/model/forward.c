@@ -12,6 +12,7 @@
 #include "model/pass.h"
 #include "model/rope.h"
 
+#include "base/clock.h"
 #include "base/ctx.h"
 #include "simd/math.h"
 
@@ -66,11 +67,31 @@ static void pack_for(const struct tr_thread *t, const float *x, const struct tr_
         pack_columns(t, x, w->cols, tr_tile(i, n, n_tiles), tr_tile(i + 1, n, n_tiles), &w, 1);
 }
 
-/* y [n][w->rows] = w x acts, this thread's share. */
-static void product(const struct tr_thread *t, float *y, const struct tr_matrix *w,
-                    const uint8_t *acts)
+/* Who multiplies m columns with w, ldy floats apart: the stage's kernel if it can, else w's own. */
+static const struct tr_kernel *kernel_for(const struct tr_thread *t, enum tr_stage stage,
+                                          const struct tr_matrix *w, size_t m, size_t ldy)
 {
-    tr_matmul_part(w, y, w->rows, acts, t->p->n, t->w.scratch, t->p->s->pool, t->tid, t->n_threads);
+    const struct tr_kernel *own = tr_matrix_kernel(w, m, ldy), *by = t->p->by[stage];
+    return by != NULL && !own->fits && tr_kernel_stands_in(by, w) ? by : own;
+}
+
+/* y [n][w->rows] = w x acts, this thread's share. */
+static void product(const struct tr_thread *t, enum tr_stage stage, float *y,
+                    const struct tr_matrix *w, const uint8_t *acts)
+{
+    size_t n = t->p->n;
+    tr_matmul_part(w, kernel_for(t, stage, w, n, w->rows), y, w->rows, acts, n, t->w.scratch,
+                   t->p->s->pool, t->tid, t->n_threads);
+}
+
+/* The barrier between two stages: thread 0 says before it who multiplies in the next one, and after
+ * it what the last one took. */
+static void next_stage(const struct tr_thread *t, enum tr_stage done, uint32_t l,
+                       enum tr_stage next, uint32_t next_l)
+{
+    if (t->tid == 0) t->p->by[next] = tr_plan_kernel(&t->p->s->plan, next, next_l);
+    tr_pool_barrier(t->p->s->pool);
+    if (t->tid == 0 && t->p->timed) tr_plan_clock(&t->p->s->plan, t->p, done, l);
 }
 
 /* ---------------------------------------------------------------- embedding */
@@ -191,7 +212,8 @@ static void finish_keys(const struct tr_pass *p, uint32_t l, size_t h0, size_t h
 static void product_block(const struct tr_thread *t, float *y, const struct tr_matrix *w,
                           const struct tr_block *b)
 {
-    tr_matmul_block(w, y + tr_block_col(b, b->t0) * w->rows + TR_ROWS * b->g0, w->rows,
+    tr_matmul_block(w, kernel_for(t, TR_STAGE_QKV, w, b->m, w->rows),
+                    y + tr_block_col(b, b->t0) * w->rows + TR_ROWS * b->g0, w->rows,
                     t->acts[w->pack->act], b, t->w.scratch);
 }
 
@@ -248,14 +270,17 @@ static void gate_and_up(const struct tr_thread *t, uint32_t l)
     size_t f = y->gate.rows, rows = p->alone ? TR_FF_ROWS_ALONE : TR_FF_ROWS;
     struct tr_cut cut = tr_cut_of(&y->gate, rows / TR_ROWS, p->n, TR_FF_COLS);
     struct tr_share share = tr_share_of(p->s->pool, cut.n_units, t->tid, t->n_threads);
+    const struct tr_kernel *by_gate = kernel_for(t, TR_STAGE_GATE_UP, &y->gate, p->n, TR_FF_ROWS);
+    const struct tr_kernel *by_up = kernel_for(t, TR_STAGE_GATE_UP, &y->up, p->n, TR_FF_ROWS);
 
     for (size_t u; tr_share_next(&share, &u);) {
         struct tr_block b = tr_cut_block(&cut, u, p->n);
         size_t first = tr_block_col(&b, b.t0), r0 = TR_ROWS * b.g0;
         size_t n = f - r0 < rows ? f - r0 : rows;
-        tr_matmul_block(&y->gate, t->w.gate, TR_FF_ROWS, t->acts[y->gate.pack->act], &b,
+        tr_matmul_block(&y->gate, by_gate, t->w.gate, TR_FF_ROWS, t->acts[y->gate.pack->act], &b,
                         t->w.scratch);
-        tr_matmul_block(&y->up, t->w.up, TR_FF_ROWS, t->acts[y->up.pack->act], &b, t->w.scratch);
+        tr_matmul_block(&y->up, by_up, t->w.up, TR_FF_ROWS, t->acts[y->up.pack->act], &b,
+                        t->w.scratch);
         for (size_t tile = b.t0; tile < b.t1; tile++) {
             size_t c0 = tr_block_col(&b, tile), c1 = tr_block_col(&b, tile + 1);
             float *gate = t->w.gate + (c0 - first) * TR_FF_ROWS;
@@ -300,14 +325,15 @@ static void output(const struct tr_thread *t, float *logits, const uint8_t *acts
     const struct tr_pass *p = t->p;
     const struct tr_hparams *hp = &p->m->hp;
     const struct tr_matrix *w = &p->m->output;
-    struct tr_cut cut = tr_matmul_cut(w, p->n_out, hp->n_vocab);
+    const struct tr_kernel *by = kernel_for(t, TR_STAGE_OUTPUT, w, p->n_out, hp->n_vocab);
+    struct tr_cut cut = tr_matmul_cut(w, by, p->n_out);
     struct tr_share share = tr_share_of(p->s->pool, cut.n_units, t->tid, t->n_threads);
 
     for (size_t u; tr_share_next(&share, &u);) {
         struct tr_block b = tr_cut_block(&cut, u, p->n_out);
         size_t c0 = tr_block_col(&b, b.t0), c1 = tr_block_col(&b, b.t1);
         size_t v0 = TR_ROWS * b.g0, v1 = TR_ROWS * b.g1 < w->rows ? TR_ROWS * b.g1 : w->rows;
-        tr_matmul_block(w, logits + c0 * w->rows + v0, w->rows, acts, &b, t->w.scratch);
+        tr_matmul_block(w, by, logits + c0 * w->rows + v0, w->rows, acts, &b, t->w.scratch);
         for (size_t c = c0; c < c1; c++) {
             float *row = logits + c * w->rows;
             if (p->m->output_bias != NULL) add(row + v0, p->m->output_bias + v0, v1 - v0);
@@ -325,7 +351,7 @@ static bool block(const struct tr_thread *t, uint32_t l)
     struct tr_pass *p = t->p;
     const struct tr_layer *y = &p->m->layers[l];
     const struct tr_buffers *b = p->b;
-    trueno_pool *pool = p->s->pool;
+    const bool last = l + 1 == p->m->hp.n_layer;
     const struct tr_matrix *const qkv[] = {&y->q, &y->k, &y->v};
     const struct tr_matrix *const gate_up[] = {&y->gate, &y->up};
     const struct joint before = {l > 0, NULL, l > 0 ? y[-1].post_ffn_norm : NULL};
@@ -336,23 +362,24 @@ static bool block(const struct tr_thread *t, uint32_t l)
     if (t->tid == 0 && tr_cancelled(p->s->ctx)) atomic_store(&p->stop, true);
     meet(t);
     queries_keys_values(t, l);
-    tr_pool_barrier(pool);
+    next_stage(t, TR_STAGE_QKV, l, TR_STAGE_ATTEND, l);
     if (atomic_load(&p->stop)) return false;
     tr_attend(t, l);
-    tr_pool_barrier(pool);
+    next_stage(t, TR_STAGE_ATTEND, l, TR_STAGE_O, l);
     pack_for(t, b->att, &y->o);
     meet(t);
-    product(t, b->branch, &y->o, t->acts[y->o.pack->act]);
-    tr_pool_barrier(pool);
+    product(t, TR_STAGE_O, b->branch, &y->o, t->acts[y->o.pack->act]);
+    next_stage(t, TR_STAGE_O, l, TR_STAGE_GATE_UP, l);
 
     /* feed-forward: down(f(gate(h)) * up(h)), F wide inside -> branch [T][E] */
     branch_input(t, &attended, y->ffn_norm, gate_up, 2);
     meet(t);
     gate_and_up(t, l);
-    tr_pool_barrier(pool);
+    next_stage(t, TR_STAGE_GATE_UP, l, TR_STAGE_DOWN, l);
     if (p->alone) pack_for(t, b->ff, &y->down);
-    product(t, b->branch, &y->down, p->alone ? t->acts[y->down.pack->act] : b->ff_acts);
-    tr_pool_barrier(pool);
+    product(t, TR_STAGE_DOWN, b->branch, &y->down,
+            p->alone ? t->acts[y->down.pack->act] : b->ff_acts);
+    next_stage(t, TR_STAGE_DOWN, l, last ? TR_STAGE_OUTPUT : TR_STAGE_QKV, last ? 0 : l + 1);
     return true;
 }
 
@@ -368,6 +395,7 @@ static void forward(void *arg, uint32_t tid, uint32_t n_threads)
     t.h = p->alone ? t.w.h : b->h;
     t.acts = p->alone ? t.w.acts : b->acts;
     embed(&t);
+    if (tid == 0) tr_plan_begin(&p->s->plan, p);
     tr_pool_barrier(p->s->pool);
     for (uint32_t l = 0; l < n_layer; l++)
         if (!block(&t, l)) return;
@@ -379,6 +407,9 @@ static void forward(void *arg, uint32_t tid, uint32_t n_threads)
     if (!own) tr_pool_barrier(p->s->pool);
     output(&t, b->logits + (size_t)p->logits_row * p->m->hp.n_vocab,
            own ? t.w.acts[act] : b->acts[act]);
+    if (!p->timed) return; /* the run's own end is meeting enough */
+    tr_pool_barrier(p->s->pool);
+    if (tid == 0) tr_plan_clock(&p->s->plan, p, TR_STAGE_OUTPUT, 0);
 }
 
 bool tr_forward(trueno_session *s, const trueno_token *tokens, uint32_t n, uint32_t pos,
@@ -392,8 +423,11 @@ bool tr_forward(trueno_session *s, const trueno_token *tokens, uint32_t n, uint3
                         .pos = pos,
                         .n_out = n_out,
                         .logits_row = logits_row,
-                        .alone = n <= TR_NT_MAX};
+                        .alone = n <= TR_NT_MAX,
+                        .began_ns = s->plan.profile ? tr_now_ns() : 0};
     atomic_init(&p.stop, false);
     tr_pool_run(s->pool, forward, &p);
-    return !atomic_load(&p.stop);
+    if (atomic_load(&p.stop)) return false;
+    tr_plan_end(&s->plan, &p);
+    return true;
 }

@@ -20,6 +20,12 @@ struct tr_pass {
     uint32_t n, pos, n_out, logits_row;
     bool alone;       /* one tile: each thread computes what all need for itself */
     atomic_bool stop; /* cancelled: set by thread 0 before a barrier, read by all after it */
+    /* Who multiplies in a stage, NULL: each matrix' own kernel. Set by thread 0 before the barrier
+     * that the stage begins with. */
+    const struct tr_kernel *by[TR_STAGE_COUNT];
+    bool timed;        /* thread 0 reads the clock at the barriers of stages */
+    uint64_t began_ns; /* when the pass began, for a profile */
+    uint64_t since_ns; /* when the current stage began; thread 0's */
 };
 
 /* A thread of the pass. x, h, acts: its own, or those that all share. */

@@ -9,6 +9,7 @@
 #include "model/rope.h"
 #include "trueno/quantize.h"
 
+#include <stddef.h>
 #include <string.h>
 
 enum { DEFAULT_CTX = 4096, DEFAULT_BATCH = 512, MAX_SESSION_CTX = 1 << 24, MAX_BATCH = 1 << 16 };
@@ -28,15 +29,25 @@ static uint32_t at_most(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* What the caller asks for; the fields after max_memory_bytes came later. */
+static trueno_status read_options(trueno_session_options *out, const trueno_session_options *opt,
+                                  trueno_error *err)
+{
+    *out = (trueno_session_options)TRUENO_SESSION_OPTIONS_INIT;
+    if (opt == NULL ||
+        tr_struct_read(out, sizeof *out, opt, offsetof(trueno_session_options, tuner)))
+        return TRUENO_OK;
+    return tr_fail(err, TRUENO_ERR_ARGUMENT, "session options: struct_size is %zu, expected %zu",
+                   opt->struct_size, sizeof *opt);
+}
+
 trueno_status tr_session_shape_of(struct tr_session_shape *shape, const trueno_model *m,
                                   const trueno_session_options *opt, trueno_error *err)
 {
-    const trueno_session_options defaults = TRUENO_SESSION_OPTIONS_INIT;
-    if (opt == NULL) opt = &defaults;
-    if (!TR_STRUCT_OK(opt))
-        return tr_fail(err, TRUENO_ERR_ARGUMENT,
-                       "session options: struct_size is %zu, expected %zu", opt->struct_size,
-                       sizeof *opt);
+    trueno_session_options given;
+    trueno_status status = read_options(&given, opt, err);
+    if (status != TRUENO_OK) return status;
+    opt = &given;
     if ((size_t)opt->kv_type >= sizeof kv_types / sizeof kv_types[0])
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "session options: kv_type %d is unknown",
                        (int)opt->kv_type);
@@ -181,7 +192,8 @@ bool tr_session_layout(struct tr_buffers *b, const trueno_model *m,
 static uint64_t fixed_bytes(const trueno_model *m, const struct tr_session_shape *shape)
 {
     return tr_alloc_bytes(sizeof(trueno_session)) +
-           2 * tr_alloc_bytes(m->hp.n_layer * sizeof(uint8_t *)) + tr_pool_bytes(shape->n_threads);
+           2 * tr_alloc_bytes(m->hp.n_layer * sizeof(uint8_t *)) + tr_plan_bytes(m) +
+           tr_pool_bytes(shape->n_threads);
 }
 
 trueno_status tr_session_estimate(trueno_estimate *out, const trueno_model *m,
@@ -246,12 +258,16 @@ static void place_caches(trueno_session *s)
 static trueno_status build(trueno_session *s, const trueno_session_options *opt, trueno_error *err)
 {
     uint32_t n_layer = s->m->hp.n_layer;
-    uint64_t limit =
-        opt != NULL && opt->max_memory_bytes ? opt->max_memory_bytes : tr_memory_limit();
+    trueno_session_options o;
     trueno_estimate e = TRUENO_ESTIMATE_INIT;
-    trueno_status st = tr_session_shape_of(&s->shape, s->m, opt, err);
+    trueno_status st = read_options(&o, opt, err);
+    if (st == TRUENO_OK) st = tr_session_shape_of(&s->shape, s->m, &o, err);
+    if (st == TRUENO_OK && o.tuner != NULL && tr_tuner_ctx(o.tuner) != s->ctx)
+        st = tr_fail(err, TRUENO_ERR_ARGUMENT,
+                     "session options: the tuner is of another context than the model");
     if (st == TRUENO_OK) st = tr_session_estimate(&e, s->m, opt, err);
     if (st != TRUENO_OK) return st;
+    uint64_t limit = o.max_memory_bytes ? o.max_memory_bytes : tr_memory_limit();
     if (limit > 0 && e.kv_bytes + e.compute_bytes > limit)
         return tr_fail(err, TRUENO_ERR_TOO_LARGE,
                        "a session of %u tokens needs %llu bytes, above the limit of %llu "
@@ -272,7 +288,8 @@ static trueno_status build(trueno_session *s, const trueno_session_options *opt,
     place_caches(s);
     for (size_t r = 0; r < 2; r++)
         tr_rope_init(s->buf.freq[r], &s->rope_magnitude[r], s->m, r == 1, s->shape.n_ctx);
-    return trueno_pool_new(s->ctx, &s->pool, s->shape.n_threads, err);
+    st = tr_plan_init(&s->plan, s->m, o.tuner, s->shape.n_threads, o.profile, err);
+    return st == TRUENO_OK ? trueno_pool_new(s->ctx, &s->pool, s->shape.n_threads, err) : st;
 }
 
 trueno_status trueno_session_new(trueno_session **out, const trueno_model *m,
@@ -299,6 +316,7 @@ void trueno_session_free(trueno_session *s)
     if (s == NULL) return;
     trueno_ctx *ctx = s->ctx;
     trueno_pool_free(s->pool);
+    tr_plan_free(&s->plan, ctx);
     if (s->arena != NULL) tr_big_free(ctx, s->arena, s->buf.total_bytes);
     tr_free(ctx, s->k_cache);
     tr_free(ctx, s->v_cache);
@@ -363,6 +381,29 @@ trueno_status trueno_session_eval(trueno_session *s, const trueno_token *tokens,
     s->logits_count = mode == TRUENO_LOGITS_ALL ? s->last_n : mode == TRUENO_LOGITS_LAST;
     s->logits_first = s->last_n - s->logits_count;
     return TRUENO_OK;
+}
+
+trueno_status trueno_session_profile(const trueno_session *s, trueno_profile *out)
+{
+    static const char *const names[TRUENO_STAGE_COUNT] = {"qkv",     "attention", "attn_out",
+                                                          "gate_up", "down",      "output"};
+    trueno_profile p = TRUENO_PROFILE_INIT;
+    if (s == NULL || out == NULL || !TR_STRUCT_OK(out)) return TRUENO_ERR_ARGUMENT;
+    p.struct_size = out->struct_size;
+    for (int i = 0; i < TRUENO_STAGE_COUNT; i++) p.stages[i].name = names[i];
+    if (s->plan.profile) {
+        for (int i = 0; i < TRUENO_STAGE_COUNT; i++) {
+            p.stages[i].calls = s->plan.times[i].calls;
+            p.stages[i].ns = s->plan.times[i].ns;
+        }
+        p.passes = s->plan.passes;
+        p.tokens = s->plan.tokens;
+        p.decoded_tokens = s->plan.decoded;
+        p.decode_ns = s->plan.decode_ns;
+        if (p.decode_ns > 0) p.decode_tps = 1e9 * (double)p.decoded_tokens / (double)p.decode_ns;
+    }
+    memcpy(out, &p, sizeof p);
+    return s->plan.profile ? TRUENO_OK : TRUENO_ERR_NOT_MEASURED;
 }
 
 const float *trueno_session_logits(const trueno_session *s, ptrdiff_t index)

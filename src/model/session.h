@@ -3,6 +3,7 @@
 #ifndef TR_SESSION_H
 #define TR_SESSION_H
 
+#include "model/plan.h"
 #include "model/weights.h"
 
 #include <stdatomic.h>
@@ -68,6 +69,7 @@ struct trueno_session {
         logits_count; /* rows of logits: tokens first.. of the last eval */
     uint32_t last_n;  /* tokens of the last eval */
     bool busy;
+    struct tr_plan plan;
     tr_rmsnorm_fn rmsnorm;
     tr_glu_fn glu;
     tr_rope_fn rope;

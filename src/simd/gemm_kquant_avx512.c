@@ -231,7 +231,15 @@ static void gemm_q6_k_avx512(float *out, size_t ldo, const void *w, size_t n_gro
 #undef CALL
 }
 
+/* Larger units of work: fewer of them to share, longer runs through memory. */
+#define BIG_UNITS(name, type, fn)                                                                  \
+    TR_GEMM_SPLIT_ROW("gemm_" name "_avx512_16x8_u256k", type, A8_256, 2 * TR_ROWS, AHEAD,         \
+                      256U << 10, TR_BLOCK_BYTES, CPU_AVX512, fn)
+
 static const struct tr_kernel kernels[] = {
+    BIG_UNITS("q4_k", Q4_K, gemm_q4_k_avx512),
+    BIG_UNITS("q5_k", Q5_K, gemm_q5_k_avx512),
+    BIG_UNITS("q6_k", Q6_K, gemm_q6_k_avx512),
     ROW("q4_k", Q4_K, A8_256, gemm_q4_k_avx512),
     ROW("q5_k", Q5_K, A8_256, gemm_q5_k_avx512),
     ROW("q6_k", Q6_K, A8_256, gemm_q6_k_avx512),

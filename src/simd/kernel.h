@@ -34,6 +34,8 @@ enum tr_act { TR_ACT_NONE, TR_ACT_F32, TR_ACT_A8_256, TR_ACT_A8_32, TR_ACT_COUNT
 #define TR_NT_MAX 8
 /* Most queries of one attention call. */
 #define TR_ATTN_QUERIES 8
+/* Most weights of a block. */
+#define TR_BLOCK_BYTES_MAX ((size_t)384 << 10)
 /* Positions per attention chunk; chunks are aligned to absolute positions. */
 #define TR_ATTN_CHUNK 256
 
@@ -173,6 +175,9 @@ struct tr_kernel {
     uint32_t nt_best;        /* quantize: columns per call that suit products on such a CPU best */
     uint32_t tile_rows;      /* gemm: weight rows per pass over nt_max columns */
     uint32_t prefetch_bytes; /* gemm: how far ahead weights are fetched; 0: left to the CPU */
+    uint32_t unit_bytes;  /* gemm: weights that a thread takes at a time where each is used once */
+    uint32_t block_bytes; /* gemm: weights that stay in the L2 cache while all tiles of activations
+                             pass; at most TR_BLOCK_BYTES_MAX */
     uint32_t cpu;            /* every trueno_cpu_feature bit it needs; 0 = C reference */
     size_t scratch_bytes;    /* wide gemm: memory of each thread */
     bool (*fits)(const struct tr_gemm_shape *shape); /* wide gemm: false leaves it to tiles */

@@ -9,10 +9,6 @@
 #include "base/error.h"
 #include "quant/quant.h"
 
-/* Weights that stay in the L2 cache while all tiles of activations pass; an L2 of 1 MiB has room
- * for the current tile beside them, and one of 512 KiB still holds them. */
-#define BLOCK_BYTES ((size_t)384 << 10)
-
 static size_t n_groups_of(size_t rows)
 {
     return rows / TR_ROWS + (rows % TR_ROWS != 0);
@@ -55,10 +51,16 @@ const struct tr_kernel *tr_matrix_kernel(const struct tr_matrix *w, size_t m, si
     return w->wide && w->wide->fits(&shape) ? w->wide : w->gemm;
 }
 
-/* Row groups whose weights make a block: an even number, for kernels that take two at a time. */
-static size_t groups_per_block(const struct tr_matrix *w)
+bool tr_kernel_stands_in(const struct tr_kernel *k, const struct tr_matrix *w)
 {
-    size_t n = BLOCK_BYTES / (w->group_bytes + 1) / 2 * 2;
+    return k->op == TR_OP_GEMM && !k->fits && k->dtype == w->gemm->dtype &&
+           k->act == w->gemm->act && k->nt_max >= w->gemm->nt_max;
+}
+
+/* Row groups of at most `bytes` of weights: an even number, for kernels that take two at a time. */
+static size_t groups_of(const struct tr_matrix *w, size_t bytes)
+{
+    size_t n = bytes / (w->group_bytes + 1) / 2 * 2;
     return n < 2 ? 2 : n;
 }
 
@@ -72,7 +74,7 @@ void tr_matrix_set_mapped(struct tr_matrix *w, const void *file)
 
 size_t tr_matmul_scratch_bytes(const struct tr_matrix *w)
 {
-    if (w->mapped) return groups_per_block(w) * w->group_bytes;
+    if (w->mapped) return groups_of(w, TR_BLOCK_BYTES_MAX) * w->group_bytes;
     return w->wide ? w->wide->scratch_bytes : 0;
 }
 
@@ -127,10 +129,6 @@ void tr_act_pack_part(void *dst, const struct tr_matrix *w, const float *x, size
 
 /* ----------------------------------------------------------------------- cuts */
 
-/* Weights of a block when there is one tile of columns, and each is used once: small enough to
- * balance threads, large enough for the memory's prefetchers. */
-#define SMALL_BLOCK_BYTES ((size_t)64 << 10)
-
 /* Activations that stay in the L2 cache beside the weights of a block, and columns that are enough
  * to use these often: more make units of work that are hard to share. */
 #define BLOCK_ACT_BYTES ((size_t)384 << 10)
@@ -155,12 +153,13 @@ struct tr_cut tr_cut_of(const struct tr_matrix *w, size_t groups, size_t m, size
     return c;
 }
 
-struct tr_cut tr_matmul_cut(const struct tr_matrix *w, size_t m, size_t ldy)
+struct tr_cut tr_matmul_cut(const struct tr_matrix *w, const struct tr_kernel *by, size_t m)
 {
-    size_t groups = groups_per_block(w);
-    if (tr_matrix_kernel(w, m, ldy)->fits) return tr_cut_of(w, 16, m, SIZE_MAX);
-    if (m <= TR_NT_MAX && groups * w->group_bytes > SMALL_BLOCK_BYTES)
-        groups = SMALL_BLOCK_BYTES / (w->group_bytes + 1) / 2 * 2 + 2;
+    size_t groups;
+    if (by->fits) return tr_cut_of(w, 16, m, SIZE_MAX);
+    groups = groups_of(w, by->block_bytes);
+    if (m <= TR_NT_MAX && groups * w->group_bytes > by->unit_bytes)
+        groups = by->unit_bytes / (w->group_bytes + 1) / 2 * 2 + 2;
     return tr_cut_of(w, groups, m, tr_block_cols(w));
 }
 
@@ -176,19 +175,20 @@ struct tr_block tr_cut_block(const struct tr_cut *cut, size_t unit, size_t m)
 /* ------------------------------------------------------------------- products */
 
 /* Row groups [g0, g1), packed at `data`, with one tile of nt columns. y: first row and column. */
-static void multiply_tile(const struct tr_matrix *w, const uint8_t *data, float *y, size_t ldy,
-                          const void *tile, uint32_t nt, size_t g0, size_t g1)
+static void multiply_tile(const struct tr_matrix *w, const struct tr_kernel *by,
+                          const uint8_t *data, float *y, size_t ldy, const void *tile, uint32_t nt,
+                          size_t g0, size_t g1)
 {
     size_t full = w->rows / TR_ROWS;
 
     if (g0 < full) {
         size_t n = (g1 < full ? g1 : full) - g0;
-        w->gemm->fn.gemm(y, ldy, data, n, tile, w->cols, nt);
+        by->fn.gemm(y, ldy, data, n, tile, w->cols, nt);
     }
     if (g1 > full) { /* the last group has fewer rows than a kernel writes */
         float edge[TR_NT_MAX * TR_ROWS];
         data += (full - g0) * w->group_bytes;
-        w->gemm->fn.gemm(edge, TR_ROWS, data, 1, tile, w->cols, nt);
+        by->fn.gemm(edge, TR_ROWS, data, 1, tile, w->cols, nt);
         for (size_t c = 0; c < nt; c++) {
             float *column = y + c * ldy + TR_ROWS * (full - g0);
             memcpy(column, edge + TR_ROWS * c, (w->rows - TR_ROWS * full) * sizeof *column);
@@ -221,36 +221,37 @@ static void multiply_wide(const struct tr_matrix *w, const struct tr_kernel *ker
     if (r0 < r1) kernel->fn.gemm_wide(&a);
 }
 
-void tr_matmul_block(const struct tr_matrix *w, float *y, size_t ldy, const void *acts,
-                     const struct tr_block *b, void *scratch)
+void tr_matmul_block(const struct tr_matrix *w, const struct tr_kernel *by, float *y, size_t ldy,
+                     const void *acts, const struct tr_block *b, void *scratch)
 {
-    const struct tr_kernel *kernel = tr_matrix_kernel(w, b->m, ldy);
     size_t col_bytes = tr_act_col_bytes(w->gemm->act, w->cols);
-    size_t n = groups_per_block(w), first = tr_block_col(b, b->t0);
 
-    if (kernel->fits && b->t0 == 0 && b->t1 == b->n_tiles) {
-        multiply_wide(w, kernel, y, ldy, acts, b, scratch);
+    if (by->fits && b->t0 == 0 && b->t1 == b->n_tiles) {
+        multiply_wide(w, by, y, ldy, acts, b, scratch);
         return;
     }
+    if (by->fits) by = w->gemm;
+    size_t n = groups_of(w, by->block_bytes), first = tr_block_col(b, b->t0);
     for (size_t g = b->g0; g < b->g1; g += n) {
         size_t g1 = b->g1 - g < n ? b->g1 : g + n;
         const uint8_t *data = packed_block(w, scratch, g, g1);
         for (size_t t = b->t0; t < b->t1; t++) {
             size_t c0 = tr_block_col(b, t), c1 = tr_block_col(b, t + 1);
-            multiply_tile(w, data, y + (c0 - first) * ldy + (g - b->g0) * TR_ROWS, ldy,
+            multiply_tile(w, by, data, y + (c0 - first) * ldy + (g - b->g0) * TR_ROWS, ldy,
                           (const uint8_t *)acts + c0 * col_bytes, (uint32_t)(c1 - c0), g, g1);
         }
     }
 }
 
-void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
-                    void *scratch, trueno_pool *pool, uint32_t tid, uint32_t n_threads)
+void tr_matmul_part(const struct tr_matrix *w, const struct tr_kernel *by, float *y, size_t ldy,
+                    const void *acts, size_t m, void *scratch, trueno_pool *pool, uint32_t tid,
+                    uint32_t n_threads)
 {
-    struct tr_cut cut = tr_matmul_cut(w, m, ldy);
+    struct tr_cut cut = tr_matmul_cut(w, by, m);
     struct tr_share share = tr_share_of(pool, cut.n_units, tid, n_threads);
     for (size_t u; tr_share_next(&share, &u);) {
         struct tr_block b = tr_cut_block(&cut, u, m);
-        tr_matmul_block(w, y + tr_block_col(&b, b.t0) * ldy + TR_ROWS * b.g0, ldy, acts, &b,
+        tr_matmul_block(w, by, y + tr_block_col(&b, b.t0) * ldy + TR_ROWS * b.g0, ldy, acts, &b,
                         scratch);
     }
 }

@@ -32,8 +32,13 @@ trueno_status tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type,
  * products have the same bits. */
 void tr_matrix_set_mapped(struct tr_matrix *w, const void *file);
 
-/* The kernel of a product with m columns, ldy floats apart. */
+/* The kernel that computes a product with m columns, ldy floats apart, unless somebody chooses
+ * another one: any that reads the same weights and activations may stand for it (tr_kernel_stands_in).
+ */
 const struct tr_kernel *tr_matrix_kernel(const struct tr_matrix *w, size_t m, size_t ldy);
+
+/* True if `k` may compute the tiles of w's products in the place of w->gemm. */
+bool tr_kernel_stands_in(const struct tr_kernel *k, const struct tr_matrix *w);
 
 /* Packs row groups [g0, g1) from `rows`, GGUF block rows beginning with row 16 * g0. */
 void tr_matrix_pack_groups(struct tr_matrix *w, const void *rows, size_t g0, size_t g1);
@@ -66,8 +71,8 @@ struct tr_cut tr_cut_of(const struct tr_matrix *w, size_t groups, size_t m, size
 /* Columns whose activations stay in the L2 cache beside a block of w's weights. */
 size_t tr_block_cols(const struct tr_matrix *w);
 
-/* The cut that suits a product with m columns, ldy floats apart. */
-struct tr_cut tr_matmul_cut(const struct tr_matrix *w, size_t m, size_t ldy);
+/* The cut that suits a product with m columns by the kernel `by`. */
+struct tr_cut tr_matmul_cut(const struct tr_matrix *w, const struct tr_kernel *by, size_t m);
 
 /* A block: row groups [g0, g1), tiles [t0, t1) of the n_tiles that the m columns make. */
 struct tr_block {
@@ -82,14 +87,15 @@ static inline size_t tr_block_col(const struct tr_block *b, size_t t)
 }
 
 /* y[(c - c0) * ldy + r - 16 * b->g0] = w[r] . column c for rows r and columns c of the block, whose
- * first column is c0. acts: all m columns, written by tr_act_pack_part. scratch: of this thread,
+ * first column is c0. by: tr_matrix_kernel, or one that stands in. acts: all m columns, written by tr_act_pack_part. scratch: of this thread,
  * 64-byte aligned. Writes no rows past the matrix' last. */
-void tr_matmul_block(const struct tr_matrix *w, float *y, size_t ldy, const void *acts,
-                     const struct tr_block *b, void *scratch);
+void tr_matmul_block(const struct tr_matrix *w, const struct tr_kernel *by, float *y, size_t ldy,
+                     const void *acts, const struct tr_block *b, void *scratch);
 
 /* y[c * ldy + r] = w[r] . column c, for this thread's share of the units (tr_share_of) of a product
  * with m columns. */
-void tr_matmul_part(const struct tr_matrix *w, float *y, size_t ldy, const void *acts, size_t m,
-                    void *scratch, trueno_pool *pool, uint32_t tid, uint32_t n_threads);
+void tr_matmul_part(const struct tr_matrix *w, const struct tr_kernel *by, float *y, size_t ldy,
+                    const void *acts, size_t m, void *scratch, trueno_pool *pool, uint32_t tid,
+                    uint32_t n_threads);
 
 #endif

@@ -115,8 +115,9 @@ static void matmul_part(void *arg, uint32_t tid, uint32_t n_threads)
     const struct matmul_job *job = arg;
     tr_act_pack_part(job->acts, job->m, job->x, job->ldx, job->n_cols, tid, n_threads);
     tr_pool_barrier(job->pool);
-    tr_matmul_part(job->m, job->y, job->ldy, job->acts, job->n_cols,
-                   job->scratch + tid * tr_matmul_scratch_bytes(job->m), job->pool, tid, n_threads);
+    tr_matmul_part(job->m, tr_matrix_kernel(job->m, job->n_cols, job->ldy), job->y, job->ldy,
+                   job->acts, job->n_cols, job->scratch + tid * tr_matmul_scratch_bytes(job->m),
+                   job->pool, tid, n_threads);
 }
 
 trueno_status trueno_matmul(const trueno_matrix *w, float *y, size_t ldy, const float *x,

@@ -121,6 +121,8 @@ static void fill_info(void)
         info[i].tile_rows = k->tile_rows;
         info[i].tile_cols = k->nt_max;
         info[i].prefetch_bytes = k->prefetch_bytes;
+        info[i].unit_bytes = k->unit_bytes;
+        info[i].block_bytes = k->block_bytes;
         info[i].version = TR_KERNELS_VERSION;
     }
 }

@@ -5,14 +5,25 @@
 
 #include "kernel.h"
 
+/* How weights are dealt out. Units are small enough to balance threads and large enough for the
+ * memory's prefetchers; an L2 of 1 MiB has room for the current tile beside a block, and one of 512
+ * KiB still holds the block. */
+#define TR_UNIT_BYTES  (64U << 10)
+#define TR_BLOCK_BYTES (384U << 10)
+
 /* Rows of the tables. The family of a product is that of its weights' type.
  * gemm: `rows` weight rows share one pass over the activations, weights are fetched `ahead` bytes
  * before their use (0: the CPU's own prefetch). */
 #define TR_GEMM_ROW(kernel, type, acts, rows, ahead, needs, function)                              \
+    TR_GEMM_SPLIT_ROW(kernel, type, acts, rows, ahead, TR_UNIT_BYTES, TR_BLOCK_BYTES, needs,       \
+                      function)
+
+/* The same with another split. */
+#define TR_GEMM_SPLIT_ROW(kernel, type, acts, rows, ahead, unit, block, needs, function)           \
     {                                                                                              \
         .name = kernel, .op = TR_OP_GEMM, .dtype = TRUENO_TYPE_##type, .act = TR_ACT_##acts,       \
         .family = TR_FAMILY_##type, .nt_max = TR_NT_MAX, .tile_rows = rows,                        \
-        .prefetch_bytes = ahead, .cpu = needs, .fn = {                                             \
+        .prefetch_bytes = ahead, .unit_bytes = unit, .block_bytes = block, .cpu = needs, .fn = {   \
             .gemm = function                                                                       \
         }                                                                                          \
     }

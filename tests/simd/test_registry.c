@@ -37,6 +37,11 @@ static void test_rows(void **state)
         assert_int_equal(info->tile_rows, k->tile_rows);
         assert_int_equal(info->tile_cols, k->nt_max);
         assert_int_equal(info->prefetch_bytes, k->prefetch_bytes);
+        assert_int_equal(info->unit_bytes, k->unit_bytes);
+        assert_int_equal(info->block_bytes, k->block_bytes);
+        if (k->op == TR_OP_GEMM && !k->fits) /* a split that the driver can use */
+            assert_true(k->unit_bytes > 0 && k->unit_bytes <= k->block_bytes &&
+                        k->block_bytes <= TR_BLOCK_BYTES_MAX);
         assert_int_equal(info->version, trueno_registry_at(0)->version);
         assert_int_equal(k->tile_rows != 0, k->op == TR_OP_GEMM);
         for (uint32_t bit = 1; bit != 0; bit <<= 1)

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* Kernels of a session's stages, and their times (plan.h). */
+#include "model/plan.h"
+
+#include "base/clock.h"
+#include "base/ctx.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "model/pass.h"
+
+#include <string.h>
+
+/* ------------------------------------------------------------------------ kinds */
+
+/* The matrix that a stage is known by; NULL: it multiplies with none. */
+static const struct tr_matrix *matrix_of(const trueno_model *m, uint32_t l, enum tr_stage stage)
+{
+    const struct tr_layer *y = &m->layers[l];
+    switch (stage) {
+    case TR_STAGE_QKV: return &y->q;
+    case TR_STAGE_O: return &y->o;
+    case TR_STAGE_GATE_UP: return &y->gate;
+    case TR_STAGE_DOWN: return &y->down;
+    case TR_STAGE_OUTPUT: return l == 0 ? &m->output : NULL;
+    default: return NULL;
+    }
+}
+
+/* Number of the kind of w, a new one if need be. */
+static uint8_t kind_of(struct tr_plan *plan, const struct tr_matrix *w, uint32_t n_threads)
+{
+    trueno_problem *k = plan->kinds;
+    uint8_t i = 0;
+    if (w == NULL) return TR_PLAN_KINDS;
+    while (i < plan->n_kinds &&
+           !(k[i].type == w->type && k[i].rows == w->rows && k[i].cols == w->cols))
+        i++;
+    if (i < plan->n_kinds || i == TR_PLAN_KINDS) return i;
+    k[i] = (trueno_problem)TRUENO_PROBLEM_INIT;
+    k[i].type = w->type;
+    k[i].rows = w->rows;
+    k[i].cols = w->cols;
+    k[i].threads = n_threads;
+    plan->n_kinds++;
+    return i;
+}
+
+static size_t kind_of_bytes(const trueno_model *m)
+{
+    return (size_t)m->hp.n_layer * TR_STAGE_COUNT;
+}
+
+uint64_t tr_plan_bytes(const trueno_model *m)
+{
+    return tr_alloc_bytes(kind_of_bytes(m));
+}
+
+trueno_status tr_plan_init(struct tr_plan *plan, const trueno_model *m, trueno_tuner *tuner,
+                           uint32_t n_threads, bool profile, trueno_error *err)
+{
+    memset(plan, 0, sizeof *plan);
+    plan->tuner = tuner;
+    plan->profile = profile;
+    plan->kind_of = tr_alloc(m->ctx, kind_of_bytes(m));
+    if (plan->kind_of == NULL)
+        return tr_fail(err, TRUENO_ERR_NO_MEMORY, "session: no memory for its plan");
+    for (uint32_t l = 0; l < m->hp.n_layer; l++)
+        for (int stage = 0; stage < TR_STAGE_COUNT; stage++)
+            plan->kind_of[l * TR_STAGE_COUNT + (uint32_t)stage] =
+                kind_of(plan, matrix_of(m, l, (enum tr_stage)stage), n_threads);
+    return TRUENO_OK;
+}
+
+static void give_back(struct tr_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->n_kinds; i++) {
+        if (plan->taken[i]) tr_slot_give(plan->slots[i]);
+        plan->taken[i] = false;
+        plan->slots[i] = NULL;
+    }
+}
+
+void tr_plan_free(struct tr_plan *plan, trueno_ctx *ctx)
+{
+    give_back(plan);
+    tr_free(ctx, plan->kind_of);
+    plan->kind_of = NULL;
+}
+
+/* ------------------------------------------------------------------------- a pass */
+
+/* Slots for n tokens and n_out rows of logits. The output matrix may share its kind with no other
+ * one: the vocabulary has a number of rows of its own. */
+static void look_up(struct tr_plan *plan, uint32_t n, uint32_t n_out, bool learns)
+{
+    uint8_t output = plan->kind_of[TR_STAGE_OUTPUT];
+    give_back(plan);
+    plan->n = n;
+    plan->n_out = n_out;
+    plan->learns = learns;
+    for (uint8_t i = 0; i < plan->n_kinds; i++) {
+        trueno_problem p = plan->kinds[i];
+        p.n_cols = i == output ? n_out : n;
+        p.phase = p.n_cols <= TR_NT_MAX ? TRUENO_PHASE_DECODE : TRUENO_PHASE_PREFILL;
+        if (p.n_cols == 0) continue;
+        plan->slots[i] = tr_tuner_slot(plan->tuner, &p);
+        plan->taken[i] = learns && plan->slots[i] != NULL && tr_slot_take(plan->slots[i]);
+    }
+}
+
+void tr_plan_begin(struct tr_plan *plan, struct tr_pass *p)
+{
+    bool learning = false;
+    if (plan->tuner != NULL) {
+        bool learns = tr_tuner_learns(plan->tuner);
+        if (plan->n != p->n || plan->n_out != p->n_out || plan->learns != learns)
+            look_up(plan, p->n, p->n_out, learns);
+        for (uint32_t i = 0; i < plan->n_kinds; i++) learning |= plan->taken[i];
+    }
+    p->timed = plan->profile || learning;
+    p->by[TR_STAGE_QKV] = tr_plan_kernel(plan, TR_STAGE_QKV, 0);
+    if (p->timed) p->since_ns = tr_now_ns();
+}
+
+void tr_plan_end(struct tr_plan *plan, const struct tr_pass *p)
+{
+    if (!plan->profile) return;
+    plan->passes++;
+    plan->tokens += p->n;
+    if (p->n != 1) return;
+    plan->decoded++;
+    plan->decode_ns += tr_now_ns() - p->began_ns;
+}
+
+const struct tr_kernel *tr_plan_kernel(struct tr_plan *plan, enum tr_stage stage, uint32_t l)
+{
+    uint8_t kind = plan->kind_of[l * TR_STAGE_COUNT + (uint32_t)stage];
+    struct tr_slot *slot = kind < TR_PLAN_KINDS ? plan->slots[kind] : NULL;
+    if (slot == NULL) return NULL;
+    plan->arms[stage] = plan->taken[kind] ? tr_slot_next(slot) : tr_slot_pick(slot);
+    return tr_slot_kernel(slot, plan->arms[stage]);
+}
+
+void tr_plan_clock(struct tr_plan *plan, struct tr_pass *p, enum tr_stage stage, uint32_t l)
+{
+    uint8_t kind = plan->kind_of[l * TR_STAGE_COUNT + (uint32_t)stage];
+    uint64_t now = tr_now_ns(), ns = now - p->since_ns;
+    p->since_ns = now;
+    plan->times[stage].calls++;
+    plan->times[stage].ns += ns;
+    if (kind < TR_PLAN_KINDS && plan->taken[kind] && ns > 0)
+        tr_slot_measured(plan->slots[kind], plan->arms[stage], ns);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* Which kernels a session runs, by the word of a tuner, and what its stages take.
+ *
+ * Products of one shape and type are one kind. For the number of tokens of a batch each kind has a
+ * slot of the tuner's table (tuner/dispatch.h), looked up when that number changes. A slot that this
+ * session has taken to learn from may give another kernel to each layer; those of one pass are
+ * compared with one another. All kernels of a slot give the same bits. */
+#ifndef TR_PLAN_H
+#define TR_PLAN_H
+
+#include "model/weights.h"
+#include "tuner/dispatch.h"
+
+/* What a layer does between two of its barriers; each is a unit whose time can be told. */
+enum tr_stage {
+    TR_STAGE_QKV,     /* norm, q, k, v, rotation, cache */
+    TR_STAGE_ATTEND,  /* attention */
+    TR_STAGE_O,       /* output of attention */
+    TR_STAGE_GATE_UP, /* norm, gate, up, activation */
+    TR_STAGE_DOWN,    /* down projection */
+    TR_STAGE_OUTPUT,  /* final norm, logits */
+    TR_STAGE_COUNT
+};
+
+/* Distinct products of a model; one with more runs the others by their own kernels. */
+enum { TR_PLAN_KINDS = 24 };
+
+struct tr_stage_time {
+    uint64_t calls, ns;
+};
+
+struct tr_plan {
+    trueno_tuner *tuner; /* NULL: every matrix' own kernel */
+    bool profile;        /* times are kept */
+    uint32_t n_kinds;
+    trueno_problem kinds[TR_PLAN_KINDS];
+    uint8_t *kind_of; /* [n_layer][TR_STAGE_COUNT]; TR_PLAN_KINDS: none */
+    struct tr_slot *slots[TR_PLAN_KINDS];
+    bool taken[TR_PLAN_KINDS];          /* by this session, to learn from */
+    uint32_t n, n_out; /* tokens and logits that the slots are of; 0: none yet */
+    bool learns;       /* what the tuner said then */
+    uint32_t arms[TR_STAGE_COUNT];      /* of the slots, that run or will run next */
+    struct tr_stage_time times[TR_STAGE_COUNT];
+    uint64_t passes, tokens, decoded, decode_ns;
+};
+
+struct tr_pass;
+
+/* Finds the kinds of m's products. `tuner` may be NULL. ERR_NO_MEMORY. */
+trueno_status tr_plan_init(struct tr_plan *plan, const trueno_model *m, trueno_tuner *tuner,
+                           uint32_t n_threads, bool profile, trueno_error *err);
+void tr_plan_free(struct tr_plan *plan, trueno_ctx *ctx);
+
+/* The bytes that tr_plan_init allocates. */
+uint64_t tr_plan_bytes(const trueno_model *m);
+
+/* Before a pass's first layer: looks slots up, sets p->by of its first stage and p->timed. */
+void tr_plan_begin(struct tr_plan *plan, struct tr_pass *p);
+
+/* Who multiplies in a stage of layer l: NULL: each matrix' own kernel. */
+const struct tr_kernel *tr_plan_kernel(struct tr_plan *plan, enum tr_stage stage, uint32_t l);
+
+/* The pass is done; not called for one that was cancelled. */
+void tr_plan_end(struct tr_plan *plan, const struct tr_pass *p);
+
+/* A stage of layer l is done: what it took goes to the profile and to its slot. */
+void tr_plan_clock(struct tr_plan *plan, struct tr_pass *p, enum tr_stage stage, uint32_t l);
+
+#endif

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/* First-run calibration: the machine's roofs, races of the kernels of the contexts that matter, and
+ * the losses that are usual here (trueno/tuner.h).
+ *
+ * Every race is run by the policy that also learns inside an application (policy.h): interleaved
+ * calls, differences within turns, the default leaves only when another one is proven faster. */
+#include "base/clock.h"
+#include "base/ctx.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "tuner/bed.h"
+#include "tuner/regressor.h"
+#include "tuner/tuner_impl.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { GATE_BLOCKS = 12, MAX_CONTEXTS = 256, MAX_CALLS = 2000 };
+
+/* Differences above this cannot be told from noise: then nothing is chosen. */
+#define MDE_LIMIT 0.015
+/* Share of the budget that the roofs may take. */
+#define ROOF_SHARE 0.3
+/* Copies of the weights are this many times the last cache, and at most this large. */
+#define RING_CACHES 2
+#define RING_MAX    ((uint64_t)512 << 20)
+
+/* One context, and what its default takes. */
+struct context {
+    trueno_problem problem;
+    double seconds; /* of a call of the default; 0: not measured */
+};
+
+struct run {
+    trueno_tuner *t;
+    trueno_calibration *out;
+    uint64_t began, until, ring_bytes;
+    trueno_machine_point roof;
+    trueno_pool *pool;
+    size_t n_contexts;
+    struct context contexts[MAX_CONTEXTS];
+};
+
+static bool over(const struct run *r)
+{
+    return tr_now_ns() >= r->until || tr_cancelled(r->t->ctx);
+}
+
+static void show_progress(const struct run *r)
+{
+    uint64_t total = (r->until - r->began) / 1000000, done = (tr_now_ns() - r->began) / 1000000;
+    tr_progress(r->t->ctx, "calibrate", done < total ? done : total, total);
+}
+
+/* ------------------------------------------------------------------------- races */
+
+static uint64_t time_call(struct run *r, struct tr_bed *bed, const struct tr_kernel *k)
+{
+    uint64_t ns = tr_bed_time(bed, k);
+    atomic_fetch_add(&r->t->n.kernel_runs, 1);
+    r->out->n_measurements++;
+    return r->t->tamper ? r->t->tamper(k, ns) : ns;
+}
+
+/* The least difference that can be told: one kernel in the place of two, in turns A B B A; half of
+ * the 95 % interval of the mean of ln(B / A). */
+static void gate(struct run *r, struct tr_bed *bed, const struct tr_kernel *k)
+{
+    double mean = 0, m2 = 0;
+    int n = 0;
+    while (n < GATE_BLOCKS && !over(r)) {
+        double a = (double)time_call(r, bed, k), b = (double)time_call(r, bed, k);
+        b *= (double)time_call(r, bed, k);
+        a *= (double)time_call(r, bed, k);
+        double d = 0.5 * log(b / a), step = d - mean;
+        mean += step / ++n;
+        m2 += step * (d - mean);
+    }
+    if (n > 2) r->out->mde_pct = 100 * 1.96 * sqrt(m2 / (n - 1) / n);
+    r->out->noisy = n <= 2 || r->out->mde_pct > 100 * MDE_LIMIT;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The slot's race on the bed, until its policy has decided. The median time of the default. */
+static double race(struct run *r, struct tr_bed *bed, struct tr_slot *slot)
+{
+    double times[64];
+    int n = 0;
+    for (int i = 0; i < MAX_CALLS && !over(r); i++) {
+        bool decided = !slot->policy || slot->policy->phase != TR_POLICY_RACE || r->out->noisy;
+        if (decided && n >= 5) break;
+        uint32_t arm = decided ? 0 : tr_slot_next(slot);
+        uint64_t ns = time_call(r, bed, slot->arms[arm]);
+        if (!decided) tr_slot_measured(slot, arm, ns);
+        if (arm == 0 && n < 64) times[n++] = (double)ns * 1e-9;
+    }
+    if (n < 5) return 0;
+    qsort(times, (size_t)n, sizeof *times, compare);
+    return times[n / 2];
+}
+
+static trueno_status measure_context(struct run *r, struct context *c, bool first,
+                                     trueno_error *err)
+{
+    struct tr_bed *bed;
+    struct tr_slot *slot = tr_tuner_slot(r->t, &c->problem);
+    if (!slot || !tr_slot_take_for_race(slot)) return TRUENO_OK;
+    trueno_status status = tr_bed_new(&bed, r->t->ctx, &c->problem, r->pool, r->ring_bytes, err);
+    if (status == TRUENO_OK) {
+        if (first) gate(r, bed, slot->arms[0]);
+        c->seconds = race(r, bed, slot);
+        r->out->n_contexts += c->seconds > 0;
+        r->out->n_changed += tr_slot_pick(slot) != 0;
+    }
+    tr_bed_free(bed);
+    tr_slot_give(slot);
+    return status;
+}
+
+/* ------------------------------------------------------------------------ losses */
+
+/* Seconds at the roof: of memory and of compute. */
+static void floor_of(const struct run *r, const trueno_problem *p, double *mem, double *cmp)
+{
+    double bytes = (double)(p->rows * trueno_row_bytes(p->type, p->cols));
+    double macs = (double)p->rows * (double)p->cols * p->n_cols;
+    bool floats = p->type == TRUENO_TYPE_F32 || p->type == TRUENO_TYPE_F16 ||
+                  p->type == TRUENO_TYPE_BF16;
+    *mem = bytes / (r->roof.read_gbs * 1e9);
+    *cmp = macs / ((floats ? r->roof.f32_gmacs : r->roof.int8_gmacs) * 1e9);
+}
+
+/* Share of the roof that calls of every second measured context reach, by what limits them: the
+ * geometric mean; 0: none. */
+static double share_of(const struct run *r, bool memory, size_t parity)
+{
+    double sum = 0, n = 0;
+    size_t seen = 0;
+    for (size_t i = 0; i < r->n_contexts; i++) {
+        double mem, cmp, s = r->contexts[i].seconds;
+        if (s <= 0) continue;
+        floor_of(r, &r->contexts[i].problem, &mem, &cmp);
+        if ((mem >= cmp) != memory || seen++ % 2 != parity) continue;
+        sum += log((memory ? mem : cmp) / s);
+        n++;
+    }
+    return n > 0 ? fmin(exp(sum / n), 1) : 0;
+}
+
+/* Mean error of times predicted with these shares over the other half of the contexts. */
+static double error_of(const struct run *r, double e_mem, double e_cmp)
+{
+    double sum = 0, n = 0;
+    size_t seen[2] = {0, 0};
+    for (size_t i = 0; i < r->n_contexts; i++) {
+        double mem, cmp, s = r->contexts[i].seconds;
+        if (s <= 0) continue;
+        floor_of(r, &r->contexts[i].problem, &mem, &cmp);
+        if (seen[mem >= cmp]++ % 2 != 1) continue;
+        double t = tr_expected_seconds(mem, cmp, e_mem, e_cmp);
+        sum += fabs(s / t - 1); /* as rates: predicted / measured - 1 */
+        n++;
+    }
+    return n > 0 ? sum / n : NAN;
+}
+
+/* Fits the losses on one half, judges them on the other, and keeps them if that is better. */
+static void fit_losses(struct run *r)
+{
+    double e_mem, e_cmp;
+    trueno_calibration *out = r->out;
+    tr_regressor_losses(r->t->regressor, &e_mem, &e_cmp);
+    double mem = share_of(r, true, 0), cmp = share_of(r, false, 0);
+    out->mape_before = error_of(r, e_mem, e_cmp);
+    if (mem > 0) e_mem = mem;
+    if (cmp > 0) e_cmp = cmp;
+    out->local_mape = error_of(r, e_mem, e_cmp);
+    if (!(out->mape_before > 0) || isnan(out->local_mape)) return;
+    out->improvement_pct = 100 * (1 - out->local_mape / out->mape_before);
+    out->applied = out->improvement_pct > out->mde_pct;
+    if (!out->applied) return;
+    pthread_rwlock_wrlock(&r->t->models);
+    tr_regressor_set_losses(r->t->regressor, e_mem, e_cmp);
+    r->t->calibrated = true;
+    r->t->mape = out->local_mape;
+    r->t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
+    r->t->accuracy.split = "every second context of a calibration";
+    r->t->accuracy.n = out->n_contexts / 2;
+    snprintf(r->t->accuracy.machine, sizeof r->t->accuracy.machine, "%s", r->t->machine_id);
+    tr_tuner_name_version(r->t);
+    pthread_rwlock_unlock(&r->t->models);
+}
+
+/* ------------------------------------------------------------------------ the call */
+
+/* Contexts of models of about 1.1 B weights: one token, and a batch of a prompt. */
+static void usual_contexts(struct run *r, uint32_t threads)
+{
+    static const trueno_dtype types[] = {TRUENO_TYPE_Q4_K, TRUENO_TYPE_Q6_K, TRUENO_TYPE_Q8_0};
+    static const size_t shapes[][2] = {{2048, 2048}, {5632, 2048}, {2048, 5632}};
+    for (int prefill = 0; prefill < 2; prefill++)
+        for (size_t t = 0; t < 3; t++)
+            for (size_t s = 0; s < 3; s++) {
+                trueno_problem *p = &r->contexts[r->n_contexts++].problem;
+                *p = (trueno_problem)TRUENO_PROBLEM_INIT;
+                p->type = types[t];
+                p->rows = shapes[s][0];
+                p->cols = shapes[s][1];
+                p->threads = threads;
+                p->n_cols = prefill ? 512 : 1;
+                p->phase = prefill ? TRUENO_PHASE_PREFILL : TRUENO_PHASE_DECODE;
+            }
+}
+
+static trueno_status read_call(struct run *r, const trueno_calibrate_options *o, trueno_error *err)
+{
+    static const uint32_t budgets_ms[] = {2000, 10000, 60000};
+    uint32_t budget = o->budget_ms, threads = o->threads ? o->threads : trueno_cpu_count();
+    if ((unsigned)o->effort > TRUENO_EFFORT_PATIENT)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "calibration: effort %d is none", (int)o->effort);
+    if (o->n_problems > MAX_CONTEXTS || (o->n_problems > 0 && !o->problems))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "calibration: problems is NULL or more than %d",
+                       MAX_CONTEXTS);
+    for (size_t i = 0; i < o->n_problems; i++) {
+        trueno_status status = tr_problem_check(&o->problems[i], err);
+        if (status != TRUENO_OK) return status;
+        if (i > 0 && o->problems[i].threads != o->problems[0].threads)
+            return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                           "calibration: problems of %u and of %u threads; one number at a time",
+                           o->problems[0].threads, o->problems[i].threads);
+        r->contexts[r->n_contexts++].problem = o->problems[i];
+    }
+    if (o->n_problems > 0) threads = o->problems[0].threads;
+    if (o->n_problems == 0) usual_contexts(r, threads);
+    r->began = tr_now_ns();
+    if (budget == 0) budget = budgets_ms[o->effort];
+    r->until = r->began + (uint64_t)budget * 1000000;
+    r->ring_bytes = RING_CACHES * (uint64_t)trueno_cache_bytes();
+    if (r->ring_bytes > RING_MAX) r->ring_bytes = RING_MAX;
+    return trueno_pool_new(r->t->ctx, &r->pool, threads, err);
+}
+
+static trueno_status measure_roof(struct run *r, trueno_error *err)
+{
+    trueno_machine_profile profile = TRUENO_MACHINE_PROFILE_INIT;
+    uint32_t threads = trueno_pool_size(r->pool);
+    uint32_t budget = (uint32_t)(ROOF_SHARE * (double)(r->until - r->began) / 1e6);
+    trueno_status status =
+        trueno_machine_measure(r->t->ctx, &profile, &threads, 1, budget ? budget : 1, err);
+    if (status != TRUENO_OK) return status;
+    r->roof = profile.points[0];
+    r->out->read_gbs = r->roof.read_gbs;
+    r->out->int8_gmacs = r->roof.int8_gmacs;
+    return TRUENO_OK;
+}
+
+static trueno_status calibrate(struct run *r, const trueno_calibrate_options *o, trueno_error *err)
+{
+    trueno_status status = read_call(r, o, err);
+    if (status == TRUENO_OK) status = measure_roof(r, err);
+    size_t i = 0;
+    for (; status == TRUENO_OK && i < r->n_contexts && !over(r); i++) {
+        show_progress(r);
+        status = measure_context(r, &r->contexts[i], i == 0, err);
+    }
+    if (status == TRUENO_ERR_CANCELLED) status = TRUENO_OK; /* what was measured counts */
+    if (status != TRUENO_OK) return status;
+    r->out->partial = r->out->n_contexts < r->n_contexts;
+    fit_losses(r);
+    r->out->duration_ms = (double)(tr_now_ns() - r->began) / 1e6;
+    return tr_tuner_remember(r->t, err);
+}
+
+trueno_status trueno_tuner_calibrate(trueno_tuner *t, trueno_calibration *out,
+                                     const trueno_calibrate_options *opt, trueno_error *err)
+{
+    trueno_calibrate_options o = TRUENO_CALIBRATE_OPTIONS_INIT;
+    trueno_calibration c = TRUENO_CALIBRATION_INIT;
+    if (!t || !out)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "calibration: %s is NULL", t ? "out" : "t");
+    if (!TR_STRUCT_OK(out) || (opt && !tr_struct_read(&o, sizeof o, opt, sizeof o)))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                       "calibration: struct_size is wrong; use TRUENO_CALIBRATION_INIT and "
+                       "TRUENO_CALIBRATE_OPTIONS_INIT");
+    c.struct_size = out->struct_size;
+    c.local_mape = c.mape_before = NAN;
+    memcpy(out, &c, sizeof c);
+    if (t->mode == TRUENO_TUNER_OFF || t->mode == TRUENO_TUNER_STRICT)
+        return tr_fail(err, TRUENO_ERR_READ_ONLY, "calibration: the tuner's mode changes nothing");
+    trueno_status status = tr_tuner_enter(t, err);
+    if (status != TRUENO_OK) return status;
+    struct run *r = tr_calloc(t->ctx, 1, sizeof *r);
+    if (r) {
+        r->t = t;
+        r->out = &c;
+        snprintf(c.hardware_id, sizeof c.hardware_id, "%s", t->machine_id);
+        status = calibrate(r, &o, err);
+        trueno_pool_free(r->pool);
+        tr_free(t->ctx, r);
+    } else {
+        status = tr_fail(err, TRUENO_ERR_NO_MEMORY, "calibration: no memory");
+    }
+    tr_tuner_leave(t);
+    if (status == TRUENO_OK) memcpy(out, &c, sizeof c);
+    return status;
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of contexts: lookup without a lock, learning, and the ring of observations. */
+#include "base/clock.h"
+#include "base/ctx.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "tuner/tuner_impl.h"
+
+#include <sched.h>
+
+/* ---------------------------------------------------------------------- slots */
+
+static struct tr_slot *find(const trueno_tuner *t, uint64_t key)
+{
+    for (uint32_t i = (uint32_t)key % TR_MAX_SLOTS, tries = 0; tries < TR_MAX_SLOTS; tries++) {
+        struct tr_slot *s = &t->slots[(i + tries) % TR_MAX_SLOTS];
+        uint64_t here = atomic_load_explicit(&s->key, memory_order_acquire);
+        if (here == key) return s;
+        if (here == 0) return NULL;
+    }
+    return NULL;
+}
+
+/* Products per instruction, by what a kernel needs of the CPU: a prior of its speed. */
+static uint32_t rate_of(const struct tr_kernel *k)
+{
+    static const struct {
+        uint32_t feature, rate;
+    } rates[] = {{TRUENO_CPU_AVX512_VNNI, 64}, {TRUENO_CPU_AVX512F, 32}, {TRUENO_CPU_AVX_VNNI, 32},
+                 {TRUENO_CPU_AVX2, 16},        {TRUENO_CPU_I8MM, 32},    {TRUENO_CPU_DOTPROD, 16},
+                 {TRUENO_CPU_NEON, 8}};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+        if (k->cpu & rates[i].feature) return rates[i].rate;
+    return 1;
+}
+
+/* Not tried while an application runs: kernels that the prior expects to be far behind. With few
+ * columns memory is the limit, and half the rate may do; with many it is the rate. */
+static bool worth_trying(const struct tr_kernel *k, const struct tr_kernel *first, uint32_t n_cols)
+{
+    uint32_t share = n_cols <= TR_NT_MAX ? 4 : 1;
+    return rate_of(k) * share >= rate_of(first);
+}
+
+/* A policy of the slot's arms; false: no memory, and then nothing is learned here. */
+static bool make_policy(struct tr_slot *s)
+{
+    trueno_bandit_options o = TRUENO_BANDIT_OPTIONS_INIT;
+    o.policy = TRUENO_BANDIT_AUDIT;
+    o.seed = s->t->seed;
+    if (!s->policy) s->policy = tr_alloc(s->t->ctx, tr_policy_bytes(s->n_arms));
+    if (s->policy) tr_policy_init(s->policy, &o, s->n_arms, 0, trueno_problem_context(&s->problem));
+    return s->policy != NULL;
+}
+
+/* Fills an empty slot; under t->adding. */
+static bool fill(trueno_tuner *t, struct tr_slot *s, const trueno_problem *p)
+{
+    const struct tr_kernel *all[2 * TR_MAX_ARMS];
+    size_t n = tr_candidates(all, 2 * TR_MAX_ARMS, t->ctx, p);
+    if (n == 0) return false;
+    if (n > 2 * TR_MAX_ARMS) n = 2 * TR_MAX_ARMS;
+    s->t = t;
+    s->problem = *p;
+    s->n_arms = 0;
+    for (size_t i = 0; i < n && s->n_arms < TR_MAX_ARMS; i++)
+        if (i == 0 || worth_trying(all[i], all[0], p->n_cols)) s->arms[s->n_arms++] = all[i];
+    if (s->n_arms > 1 && t->mode == TRUENO_TUNER_LEARN) make_policy(s);
+    tr_slot_recall(s);
+    return true;
+}
+
+void tr_slot_reset(struct tr_slot *slot)
+{
+    if (atomic_load(&slot->key) == 0) return;
+    while (atomic_exchange_explicit(&slot->taken, true, memory_order_acquire)) sched_yield();
+    if (slot->policy) make_policy(slot);
+    slot->waiting = false;
+    atomic_store(&slot->source, TRUENO_CHOICE_DEFAULT);
+    atomic_store(&slot->pick, 0);
+    atomic_store(&slot->next, 0);
+    tr_slot_give(slot);
+}
+
+static struct tr_slot *add(trueno_tuner *t, uint64_t key, const trueno_problem *p)
+{
+    pthread_mutex_lock(&t->adding);
+    struct tr_slot *s = find(t, key);
+    if (s == NULL && t->n_slots < TR_MAX_SLOTS) {
+        uint32_t i = (uint32_t)key % TR_MAX_SLOTS;
+        while (atomic_load(&t->slots[i].key) != 0) i = (i + 1) % TR_MAX_SLOTS;
+        if (fill(t, &t->slots[i], p)) {
+            s = &t->slots[i];
+            t->n_slots++;
+            atomic_store_explicit(&s->key, key, memory_order_release);
+        }
+    } else if (s == NULL) {
+        atomic_fetch_add(&t->n.full, 1);
+    }
+    pthread_mutex_unlock(&t->adding);
+    return s;
+}
+
+struct tr_slot *tr_tuner_slot(trueno_tuner *t, const trueno_problem *p)
+{
+    uint64_t key = trueno_problem_context(p);
+    if (key == 0) return NULL;
+    struct tr_slot *s = find(t, key);
+    return s ? s : add(t, key, p);
+}
+
+void tr_slots_init(trueno_tuner *t)
+{
+    atomic_store(&t->ring_head, 0);
+    atomic_store(&t->ring_tail, 0);
+    for (uint64_t i = 0; i < TR_RING; i++) atomic_store(&t->ring[i].turn, i);
+}
+
+void tr_slots_free(trueno_tuner *t)
+{
+    for (size_t i = 0; t->slots && i < TR_MAX_SLOTS; i++) tr_free(t->ctx, t->slots[i].policy);
+}
+
+void tr_slots_recall(trueno_tuner *t)
+{
+    pthread_mutex_lock(&t->adding);
+    for (size_t i = 0; i < TR_MAX_SLOTS; i++)
+        if (atomic_load(&t->slots[i].key) != 0) tr_slot_recall(&t->slots[i]);
+    pthread_mutex_unlock(&t->adding);
+}
+
+const trueno_ctx *tr_tuner_ctx(const trueno_tuner *t)
+{
+    return t->ctx;
+}
+
+bool tr_tuner_learns(const trueno_tuner *t)
+{
+    return t->mode == TRUENO_TUNER_LEARN && !atomic_load_explicit(&t->paused, memory_order_relaxed);
+}
+
+uint32_t tr_slot_pick(const struct tr_slot *slot)
+{
+    return atomic_load_explicit(&slot->pick, memory_order_relaxed);
+}
+
+const struct tr_kernel *tr_slot_kernel(const struct tr_slot *slot, uint32_t arm)
+{
+    return slot->arms[arm < slot->n_arms ? arm : 0];
+}
+
+/* ------------------------------------------------------------------- learning */
+
+bool tr_slot_take(struct tr_slot *slot)
+{
+    return slot->policy && tr_tuner_learns(slot->t) &&
+           !atomic_exchange_explicit(&slot->taken, true, memory_order_acquire);
+}
+
+bool tr_slot_take_for_race(struct tr_slot *slot)
+{
+    if (atomic_exchange_explicit(&slot->taken, true, memory_order_acquire)) return false;
+    if (slot->n_arms > 1 && make_policy(slot)) slot->waiting = false;
+    return true;
+}
+
+void tr_slot_give(struct tr_slot *slot)
+{
+    atomic_store_explicit(&slot->taken, false, memory_order_release);
+}
+
+uint32_t tr_slot_next(struct tr_slot *slot)
+{
+    if (!slot->waiting) {
+        atomic_store_explicit(&slot->next, tr_policy_select(slot->policy),
+                              memory_order_relaxed);
+        slot->waiting = true;
+    }
+    return atomic_load_explicit(&slot->next, memory_order_relaxed);
+}
+
+void tr_slot_pin(struct tr_slot *slot, uint32_t arm, trueno_choice_source source)
+{
+    uint32_t before = atomic_exchange(&slot->pick, arm);
+    atomic_store(&slot->source, (uint32_t)source);
+    if (arm == before) return;
+    atomic_fetch_add(arm == 0 ? &slot->t->n.unpins : &slot->t->n.pins, 1);
+    tr_log(slot->t->ctx, TRUENO_LOG_INFO, "tuner: %s for %s [%zu, %zu] x %u: was %s",
+           slot->arms[arm]->name, trueno_dtype_get_info(slot->problem.type)->name,
+           slot->problem.rows, slot->problem.cols, slot->problem.n_cols, slot->arms[before]->name);
+}
+
+void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t ns)
+{
+    if (!slot->waiting || arm != atomic_load_explicit(&slot->next, memory_order_relaxed)) return;
+    slot->waiting = false;
+    tr_policy_observe(slot->policy, arm, (double)ns);
+    int incumbent = tr_policy_best(slot->policy);
+    uint32_t pick = tr_slot_pick(slot), best = incumbent < 0 ? pick : (uint32_t)incumbent;
+    atomic_fetch_add_explicit(&slot->t->n.observations, 1, memory_order_relaxed);
+    if (arm != pick) atomic_fetch_add_explicit(&slot->t->n.explored, 1, memory_order_relaxed);
+    if (best != pick)
+        tr_slot_pin(slot, best, best == 0 ? TRUENO_CHOICE_DEFAULT : TRUENO_CHOICE_MEASURED);
+}
+
+/* ----------------------------------------------------------------- public calls */
+
+/* Tickets: number of the slot, arm, and a mark by which others are told from garbage. */
+#define TICKET_MARK UINT64_C(0x7475000000000000)
+
+static uint64_t ticket_of(const struct tr_slot *s, uint32_t arm)
+{
+    return TICKET_MARK | (uint64_t)(s - s->t->slots) << 8 | arm;
+}
+
+static struct tr_slot *slot_of(const trueno_tuner *t, uint64_t ticket, uint32_t *arm)
+{
+    uint64_t i = (ticket & ~TICKET_MARK) >> 8;
+    *arm = (uint32_t)(ticket & 0xff);
+    if ((ticket & UINT64_C(0xffff000000000000)) != TICKET_MARK || i >= TR_MAX_SLOTS) return NULL;
+    struct tr_slot *s = &t->slots[i];
+    bool known = atomic_load_explicit(&s->key, memory_order_acquire) != 0;
+    return known && *arm < s->n_arms ? s : NULL;
+}
+
+trueno_status trueno_tuner_plan(trueno_tuner *t, trueno_pick *out, const trueno_problem *p)
+{
+    if (!t || !out || !TR_STRUCT_OK(out)) return TRUENO_ERR_ARGUMENT;
+    out->variant = NULL;
+    out->source = TRUENO_CHOICE_DEFAULT;
+    out->ticket = 0;
+    uint64_t key = trueno_problem_context(p);
+    if (key == 0) return TRUENO_ERR_ARGUMENT;
+    struct tr_slot *s = find(t, key);
+    if (!s) s = add(t, key, p);
+    if (!s) { /* the table is full, or there is no kernel */
+        const struct tr_kernel *k;
+        if (tr_candidates(&k, 1, t->ctx, p) == 0) return TRUENO_ERR_UNSUPPORTED;
+        out->variant = k->name;
+        return t->mode == TRUENO_TUNER_STRICT ? TRUENO_ERR_STRICT_MISS : TRUENO_OK;
+    }
+    uint32_t arm = tr_slot_pick(s);
+    if (s->policy && tr_tuner_learns(t)) {
+        arm = atomic_load_explicit(&s->next, memory_order_relaxed);
+        out->ticket = ticket_of(s, arm);
+    }
+    out->source = (trueno_choice_source)atomic_load_explicit(&s->source, memory_order_relaxed);
+    if (t->mode == TRUENO_TUNER_STRICT && out->source != TRUENO_CHOICE_MEASURED) {
+        out->source = TRUENO_CHOICE_DEFAULT;
+        return TRUENO_ERR_STRICT_MISS;
+    }
+    out->variant = s->arms[arm]->name;
+    if (arm != tr_slot_pick(s)) out->source = TRUENO_CHOICE_EXPLORING;
+    return TRUENO_OK;
+}
+
+trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns)
+{
+    uint32_t arm;
+    if (!t) return TRUENO_ERR_ARGUMENT;
+    if (ticket == 0) return TRUENO_OK;
+    if (!slot_of(t, ticket, &arm) || ns == 0) return TRUENO_ERR_ARGUMENT;
+    uint64_t at = atomic_load_explicit(&t->ring_tail, memory_order_relaxed);
+    for (;;) {
+        struct tr_observation *o = &t->ring[at % TR_RING];
+        uint64_t turn = atomic_load_explicit(&o->turn, memory_order_acquire);
+        if (turn < at) { /* not yet read since the last round */
+            atomic_fetch_add(&t->n.dropped, 1);
+            return TRUENO_OK;
+        }
+        if (turn == at && atomic_compare_exchange_weak(&t->ring_tail, &at, at + 1)) {
+            o->ticket = ticket;
+            o->ns = ns;
+            atomic_store_explicit(&o->turn, at + 1, memory_order_release);
+            return TRUENO_OK;
+        }
+        if (turn > at) at = atomic_load_explicit(&t->ring_tail, memory_order_relaxed);
+    }
+}
+
+static bool pop(trueno_tuner *t, uint64_t *ticket, uint64_t *ns)
+{
+    uint64_t at = atomic_load_explicit(&t->ring_head, memory_order_relaxed);
+    struct tr_observation *o = &t->ring[at % TR_RING];
+    if (atomic_load_explicit(&o->turn, memory_order_acquire) != at + 1) return false;
+    *ticket = o->ticket;
+    *ns = o->ns;
+    atomic_store_explicit(&o->turn, at + TR_RING, memory_order_release);
+    atomic_store_explicit(&t->ring_head, at + 1, memory_order_relaxed);
+    return true;
+}
+
+trueno_status trueno_tuner_tick(trueno_tuner *t, uint64_t budget_us)
+{
+    if (!t) return TRUENO_ERR_ARGUMENT;
+    trueno_status status = tr_tuner_enter(t, NULL);
+    if (status != TRUENO_OK) return status;
+    uint64_t ticket, ns, until = tr_now_ns() + budget_us * 1000;
+    while ((budget_us == 0 || tr_now_ns() < until) && pop(t, &ticket, &ns)) {
+        uint32_t arm;
+        struct tr_slot *s = slot_of(t, ticket, &arm);
+        if (!s || !tr_slot_take(s)) continue;
+        (void)tr_slot_next(s);
+        tr_slot_measured(s, arm, ns);
+        (void)tr_slot_next(s); /* what the next caller is given */
+        tr_slot_give(s);
+    }
+    tr_tuner_leave(t);
+    return TRUENO_OK;
+}
+
+void trueno_tuner_pause(trueno_tuner *t, bool paused)
+{
+    if (t) atomic_store(&t->paused, paused);
+}
+
+trueno_status tr_tuner_enter(trueno_tuner *t, trueno_error *err)
+{
+    if (!atomic_flag_test_and_set_explicit(&t->busy, memory_order_acquire)) return TRUENO_OK;
+    return tr_fail(err, TRUENO_ERR_BUSY, "tuner: another call that changes it is running");
+}
+
+void tr_tuner_leave(trueno_tuner *t)
+{
+    atomic_flag_clear_explicit(&t->busy, memory_order_release);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* Recommendations and choices in words. */
+#include "base/error.h"
+#include "tuner/tuner_impl.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Text that grows by snprintf's rule: `len` counts what there would be. */
+struct text {
+    char *buf;
+    size_t cap, len;
+};
+
+static void put(struct text *t, const char *fmt, ...) TRUENO_PRINTF(2, 3);
+static void put(struct text *t, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    size_t left = t->len < t->cap ? t->cap - t->len : 0;
+    int n = vsnprintf(left ? t->buf + t->len : NULL, left, fmt, args);
+    va_end(args);
+    if (n > 0) t->len += (size_t)n;
+}
+
+enum { BAR = 40 };
+
+/* A bar of `share` of its width; `mark`, a share too, is where the interval ends, NaN: none. */
+static void put_bar(struct text *t, double share, double lo, double hi)
+{
+    for (int i = 0; i < BAR; i++) {
+        double at = (i + 0.5) / BAR;
+        put(t, "%s", at <= share ? (at < lo ? "█" : "▓") : at <= hi ? "▒" : "░");
+    }
+}
+
+static const char *phase_name(trueno_phase phase)
+{
+    return phase == TRUENO_PHASE_PREFILL ? "prefill" : "decode";
+}
+
+static const char *source_name(trueno_choice_source source)
+{
+    switch (source) {
+    case TRUENO_CHOICE_RULES: return "by rule";
+    case TRUENO_CHOICE_FOREST: return "by the trained forest";
+    case TRUENO_CHOICE_MEASURED: return "measured on this machine";
+    case TRUENO_CHOICE_EXPLORING: return "being tried";
+    default: return "the default";
+    }
+}
+
+static void put_throughput(struct text *t, const trueno_prediction *p)
+{
+    static const char *const sources[] = {"prior", "linear model", "random forest"};
+    double roof = p->roofline_tps > 0 ? p->roofline_tps : 1;
+    put(t, "  throughput   %10.1f tokens/s    %.1f .. %.1f", p->predicted_tps, p->lo, p->hi);
+    if (p->level > 0)
+        put(t, " (%.0f %%)\n", 100 * p->level);
+    else
+        put(t, " (factor 2, no data)\n");
+    put(t, "  ");
+    put_bar(t, p->predicted_tps / roof, p->lo / roof, p->hi / roof);
+    put(t, " %.0f %% of the roof\n", 100 * p->efficiency);
+    put(t, "  roofline     %10.1f tokens/s    %s-bound%s\n", p->roofline_tps,
+        p->bound == TRUENO_BOUND_MEMORY ? "memory" : "compute",
+        p->reference_hardware ? ", reference hardware" : "");
+    put(t, "  model        %s", sources[(unsigned)p->source % 3]);
+    if (p->confidence > 0) put(t, ", %.0f %% of held-out runs within 20 %%", 100 * p->confidence);
+    put(t, "\n");
+    if (p->ttft_ms > 0) put(t, "  first token  %10.1f ms\n", p->ttft_ms);
+}
+
+static void put_choice(struct text *t, const trueno_kernel_choice *c)
+{
+    put(t, "  kernel       %s, %.0f %%, %s\n", trueno_kernel_name(c->top_kernel),
+        100 * c->confidence, source_name(c->source));
+    if (c->variant) put(t, "  variant      %s\n", c->variant);
+    for (uint32_t i = 0; i < c->n_alternatives && i < 4; i++)
+        put(t, "   or          %s, %.0f %%\n", trueno_kernel_name(c->alternatives[i].kernel),
+            100 * c->alternatives[i].confidence);
+    if (c->problem.rows > 0)
+        put(t, "   for         %s [%zu, %zu] x %u, %u threads, %s\n",
+            trueno_dtype_get_info(c->problem.type)->name, c->problem.rows, c->problem.cols,
+            c->problem.n_cols, c->problem.threads, phase_name(c->problem.phase));
+}
+
+size_t trueno_recommendation_format(char *buf, size_t cap, const trueno_recommendation *rec)
+{
+    struct text t = {buf, buf ? cap : 0, 0};
+    char line[512];
+    if (t.cap > 0) buf[0] = 0;
+    if (!rec) return 0;
+    put(&t, "-- tuner %s ", rec->model_version);
+    for (size_t i = 10 + strlen(rec->model_version); i < 78; i++) put(&t, "-");
+    put(&t, "\n");
+    put_throughput(&t, &rec->throughput);
+    put_choice(&t, &rec->kernel);
+    put(&t, "  run          %u threads", rec->plan.threads);
+    if (rec->plan.batch_tile) put(&t, ", tiles of %u columns", rec->plan.batch_tile);
+    if (rec->plan.draft) put(&t, ", %u drafts", rec->plan.draft);
+    put(&t, "\n  bottleneck   %s\n", rec->bottleneck.explanation);
+    if (rec->bottleneck.action[0]) put(&t, "   advice      %s\n", rec->bottleneck.action);
+    for (size_t i = 0; i < rec->n_experiments && i < 8; i++) {
+        trueno_experiment_format(line, sizeof line, &rec->experiments[i]);
+        put(&t, "%s%s\n", i == 0 ? "  experiments  " : "               ", line);
+    }
+    if (rec->n_experiments == 0) put(&t, "  experiments  none that should gain anything\n");
+    put(&t, "  confidence   %.0f %%\n", 100 * rec->confidence_overall);
+    return t.len;
+}
+
+/* ------------------------------------------------------------------------ explain */
+
+static void explain_arms(struct text *t, struct tr_slot *s, uint32_t pick)
+{
+    bool mine = s->policy && !atomic_exchange(&s->taken, true);
+    for (uint32_t i = 0; i < s->n_arms; i++) {
+        put(t, "  %c %s%s", i == pick ? '*' : ' ', s->arms[i]->name, i == 0 ? " (default)" : "");
+        if (mine) {
+            const struct tr_arm *a = &s->policy->arms[i];
+            put(t, ": %llu calls", (unsigned long long)a->n);
+            if (i != pick && a->n_blocks > 0)
+                put(t, ", %+.1f %% in %d turns against the kernel in use",
+                    100 * (exp(-(double)a->gain) - 1), a->n_blocks);
+        }
+        put(t, "\n");
+    }
+    if (mine) {
+        put(t, "%llu calls, %llu of them to compare; smallest difference that counts: %.1f %%\n",
+            (unsigned long long)s->policy->n, (unsigned long long)s->policy->n_explored,
+            100 * (double)s->policy->eps);
+        put(t, "%s\n", s->policy->phase == TR_POLICY_RACE ? "the race is not over"
+                                                          : "the race is over");
+        tr_slot_give(s);
+    } else if (s->policy) {
+        put(t, "being learned from at this moment\n");
+    }
+}
+
+trueno_status trueno_tuner_explain(trueno_tuner *t, char *buf, size_t cap, size_t *len,
+                                   const trueno_problem *p, trueno_error *err)
+{
+    struct text text = {buf, buf ? cap : 0, 0};
+    if (len) *len = 0;
+    if (text.cap > 0) buf[0] = 0;
+    if (!t || !len || (!buf && cap > 0))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "explain: %s is NULL",
+                       !t     ? "t"
+                       : !len ? "len"
+                              : "buf");
+    trueno_status status = tr_problem_check(p, err);
+    if (status != TRUENO_OK) return status;
+    struct tr_slot *s = tr_tuner_slot(t, p);
+    if (!s) return tr_fail(err, TRUENO_ERR_UNSUPPORTED, "explain: no kernel, or the table is full");
+    uint32_t pick = tr_slot_pick(s);
+    put(&text, "%s [%zu, %zu] x %u, %u threads, %s\n", trueno_dtype_get_info(p->type)->name,
+        p->rows, p->cols, p->n_cols, p->threads, phase_name(p->phase));
+    put(&text, "%s: %s\n", s->arms[pick]->name,
+        source_name((trueno_choice_source)atomic_load(&s->source)));
+    explain_arms(&text, s, pick);
+    *len = text.len;
+    return TRUENO_OK;
+}

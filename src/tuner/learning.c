@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/* What a tuner learns of whole runs, and its bandits (trueno/tuner.h). */
+#include "base/error.h"
+#include "base/mem.h"
+#include "tuner/tuner_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+static trueno_status null_argument(const char *what, trueno_error *err)
+{
+    return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: %s is NULL", what);
+}
+
+/* The regressor learns one run: a learner that began with it goes on learning, and its state is
+ * applied. Under t->models, for writing. */
+static trueno_status learn_run(trueno_tuner *t, const trueno_features *f, double tps,
+                               trueno_error *err)
+{
+    trueno_status status = TRUENO_OK;
+    if (!t->learner) status = trueno_learner_new(t->regressor, &t->learner, err);
+    if (status == TRUENO_OK) status = trueno_regressor_observe(t->regressor, f, tps, err);
+    uint64_t before = trueno_learner_num_updates(t->learner);
+    if (status == TRUENO_OK) status = trueno_learner_observe_run(t->learner, f, tps, err);
+    if (status == TRUENO_OK && trueno_learner_num_updates(t->learner) > before) {
+        status = trueno_regressor_apply_learner(t->regressor, t->learner, err);
+        t->applied++;
+        tr_tuner_name_version(t);
+    }
+    return status;
+}
+
+trueno_status trueno_tuner_observe_run(trueno_tuner *t, const trueno_features *f, double tps,
+                                       trueno_error *err)
+{
+    if (!t || !f) return null_argument(t ? "f" : "t", err);
+    if (!(isfinite(tps) && tps > 0))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: a run of %g tokens/s", tps);
+    trueno_status status = tr_tuner_enter(t, err);
+    if (status != TRUENO_OK) return status;
+    if (tr_tuner_learns(t)) {
+        pthread_rwlock_wrlock(&t->models);
+        status = learn_run(t, f, tps, err);
+        pthread_rwlock_unlock(&t->models);
+    } else {
+        status = trueno_features_validate(f, err);
+    }
+    if (status == TRUENO_OK) atomic_fetch_add(&t->n.runs, 1);
+    tr_tuner_leave(t);
+    return status;
+}
+
+trueno_status trueno_tuner_online_learner(trueno_tuner *t, trueno_learner **out, trueno_error *err)
+{
+    if (!t || !out) return null_argument(t ? "out" : "t", err);
+    pthread_rwlock_rdlock(&t->models);
+    trueno_status status = trueno_learner_new(t->regressor, out, err);
+    pthread_rwlock_unlock(&t->models);
+    return status;
+}
+
+trueno_status trueno_tuner_apply_online_updates(trueno_tuner *t, const trueno_learner *learner,
+                                                trueno_error *err)
+{
+    if (!t || !learner) return null_argument(t ? "learner" : "t", err);
+    trueno_status status = tr_tuner_enter(t, err);
+    if (status != TRUENO_OK) return status;
+    pthread_rwlock_wrlock(&t->models);
+    status = trueno_regressor_apply_learner(t->regressor, learner, err);
+    if (status == TRUENO_OK) {
+        /* what t itself learned was replaced: it goes on from here */
+        trueno_learner_free(t->learner);
+        t->learner = NULL;
+        t->applied = trueno_learner_num_updates(learner);
+        tr_tuner_name_version(t);
+    }
+    pthread_rwlock_unlock(&t->models);
+    tr_tuner_leave(t);
+    return status;
+}
+
+/* ----------------------------------------------------------------------- training */
+
+/* FNV-1a over bytes. */
+static uint64_t hash(uint64_t h, const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes;
+    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+static uint64_t data_hash(const trueno_features *rows, const double *tps, size_t n)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < n; i++) {
+        float x[TRUENO_FEATURE_DIM] = {0};
+        if (trueno_features_to_vector(x, &rows[i], NULL) == TRUENO_OK) h = hash(h, x, sizeof x);
+        h = hash(h, &tps[i], sizeof tps[i]);
+    }
+    return h;
+}
+
+/* Models were replaced: what was learned on top of the old ones is gone. */
+static void models_changed(trueno_tuner *t)
+{
+    trueno_learner_free(t->learner);
+    t->learner = NULL;
+    t->applied = 0;
+    t->mape = NAN;
+    t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
+    tr_tuner_name_version(t);
+}
+
+trueno_status trueno_tuner_train(trueno_tuner *t, trueno_train_report *report,
+                                 const trueno_features *rows, const double *tps, size_t n,
+                                 trueno_error *err)
+{
+    trueno_train_report own = TRUENO_TRAIN_REPORT_INIT;
+    if (!t) return null_argument("t", err);
+    if (!report) report = &own;
+    trueno_status status = tr_tuner_enter(t, err);
+    if (status != TRUENO_OK) return status;
+    pthread_rwlock_wrlock(&t->models);
+    status = trueno_regressor_train_random_forest(t->regressor, report, rows, tps, n, err);
+    if (status == TRUENO_OK) {
+        models_changed(t);
+        t->mape = report->mape;
+        t->accuracy.n = report->n_held_out;
+        t->accuracy.split = "out of bag";
+        t->accuracy.data_hash = data_hash(rows, tps, n);
+    }
+    pthread_rwlock_unlock(&t->models);
+    tr_tuner_leave(t);
+    return status;
+}
+
+trueno_status trueno_tuner_set_models(trueno_tuner *t, const trueno_regressor *r,
+                                      const trueno_classifier *c, trueno_error *err)
+{
+    trueno_regressor *new_r = NULL;
+    trueno_classifier *new_c = NULL;
+    if (!t) return null_argument("t", err);
+    trueno_status status = tr_tuner_enter(t, err);
+    if (status != TRUENO_OK) return status;
+    if (r) status = trueno_regressor_clone(r, &new_r, err);
+    if (status == TRUENO_OK && c) status = tr_classifier_clone(t->ctx, &new_c, c, err);
+    if (status == TRUENO_OK) {
+        pthread_rwlock_wrlock(&t->models);
+        if (new_r) {
+            trueno_regressor_free(t->regressor);
+            t->regressor = new_r;
+            models_changed(t);
+        }
+        if (new_c) {
+            trueno_classifier_free(t->classifier);
+            t->classifier = new_c;
+        }
+        pthread_rwlock_unlock(&t->models);
+    } else {
+        trueno_regressor_free(new_r);
+    }
+    tr_tuner_leave(t);
+    return status;
+}
+
+trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
+                                  const trueno_classifier *c, trueno_error *err)
+{
+    size_t len = 0;
+    *out = NULL;
+    trueno_status status = trueno_classifier_export(c, NULL, 0, &len, err);
+    void *bytes = status == TRUENO_OK ? tr_alloc(ctx, len) : NULL;
+    if (status == TRUENO_OK && !bytes)
+        status = tr_fail(err, TRUENO_ERR_NO_MEMORY, "classifier: no memory for a copy");
+    if (status == TRUENO_OK) status = trueno_classifier_export(c, bytes, len, &len, err);
+    if (status == TRUENO_OK) status = trueno_classifier_import(ctx, out, bytes, len, err);
+    tr_free(ctx, bytes);
+    return status;
+}
+
+trueno_status trueno_tuner_throughput_mape(const trueno_tuner *t, double *mape,
+                                           trueno_accuracy *detail)
+{
+    if (mape) *mape = NAN;
+    if (!t || !mape || (detail && !TR_STRUCT_OK(detail))) return TRUENO_ERR_ARGUMENT;
+    if (detail) {
+        trueno_accuracy a = t->accuracy;
+        a.struct_size = detail->struct_size;
+        memcpy(detail, &a, sizeof a);
+    }
+    *mape = t->mape;
+    return isnan(t->mape) ? TRUENO_ERR_NOT_MEASURED : TRUENO_OK;
+}
+
+/* ------------------------------------------------------------------------ bandits */
+
+trueno_status trueno_tuner_kernel_bandit(const trueno_tuner *t, trueno_bandit **out,
+                                         const trueno_bandit_options *opt, trueno_error *err)
+{
+    trueno_bandit_options o = TRUENO_BANDIT_OPTIONS_INIT;
+    if (!t || !out) return null_argument(t ? "out" : "t", err);
+    o.seed = t->seed;
+    return trueno_bandit_new(t->ctx, out, opt ? opt : &o, err);
+}
+
+/* The different families of the choice: what a bandit may pick. */
+static size_t families_of(trueno_kernel out[5], const trueno_kernel_choice *c)
+{
+    size_t n = 0;
+    out[n++] = c->top_kernel;
+    for (uint32_t i = 0; i < c->n_alternatives && n < 5; i++) {
+        if (c->variant && !c->alternatives[i].variant) continue; /* cannot run here */
+        out[n++] = c->alternatives[i].kernel;
+    }
+    return n;
+}
+
+/* Moves `k` to the top of the choice. */
+static void put_first(trueno_kernel_choice *c, trueno_kernel k)
+{
+    for (uint32_t i = 0; i < c->n_alternatives; i++) {
+        if (c->alternatives[i].kernel != k) continue;
+        trueno_alternative was = {c->top_kernel, c->variant, c->confidence};
+        c->top_kernel = k;
+        c->variant = c->alternatives[i].variant;
+        c->confidence = c->alternatives[i].confidence;
+        c->alternatives[i] = was;
+        return;
+    }
+}
+
+trueno_status trueno_tuner_recommend_kernel_with_exploration(
+    trueno_tuner *t, trueno_kernel_choice *out, const trueno_features *f, trueno_bandit *bandit,
+    double explore, trueno_error *err)
+{
+    trueno_kernel arms[5], picked = TRUENO_KERNEL_UNKNOWN;
+    if (!t || !bandit) return null_argument(t ? "bandit" : "t", err);
+    if (!(explore >= 0 && explore <= 1))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: exploration of %g, not 0 to 1", explore);
+    pthread_rwlock_rdlock(&t->models);
+    trueno_status status = trueno_classifier_predict(t->classifier, out, f, err);
+    pthread_rwlock_unlock(&t->models);
+    if (status == TRUENO_OK)
+        status = trueno_bandit_set_arms(bandit, out->context, arms, families_of(arms, out), err);
+    if (status != TRUENO_OK) return status;
+
+    pthread_mutex_lock(&t->adding); /* of the random numbers */
+    bool exploring = tr_random_unit(&t->random) < explore;
+    pthread_mutex_unlock(&t->adding);
+    trueno_kernel best = trueno_bandit_best_kernel(bandit, out->context);
+    if (exploring)
+        status = trueno_bandit_select(bandit, &picked, out->context, err);
+    else
+        picked = best == TRUENO_KERNEL_UNKNOWN ? out->top_kernel : best;
+    if (status == TRUENO_OK && picked != out->top_kernel) put_first(out, picked);
+    if (best != TRUENO_KERNEL_UNKNOWN || exploring)
+        out->source = picked == best ? TRUENO_CHOICE_MEASURED : TRUENO_CHOICE_EXPLORING;
+    return status;
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/* The tuner: its life, and its answers (trueno/tuner.h). */
+#include "base/ctx.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "tuner/tuner_impl.h"
+#include "trueno/kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BASE_VERSION "1.0.0"
+
+/* ----------------------------------------------------------------------- life */
+
+void tr_tuner_name_version(trueno_tuner *t)
+{
+    if (t->applied > 0)
+        snprintf(t->version, sizeof t->version, "%s-online-%llu", BASE_VERSION,
+                 (unsigned long long)t->applied);
+    else
+        snprintf(t->version, sizeof t->version, "%s%s", BASE_VERSION,
+                 t->calibrated ? "-calibrated" : "");
+}
+
+/* Where the store is: the path asked for, or the usual one; NULL: nowhere. */
+static trueno_status set_path(trueno_tuner *t, const trueno_tuner_options *o, trueno_error *err)
+{
+    char usual[4096];
+    const char *path = o->store_path;
+    if (t->mode == TRUENO_TUNER_OFF || o->blob || (path && !*path)) return TRUENO_OK;
+    if (!path) {
+        t->store_status = trueno_tuner_cache_path(usual, sizeof usual);
+        if (t->store_status != TRUENO_OK) return TRUENO_OK; /* in memory only */
+        path = usual;
+    }
+    t->store_path = tr_strndup(t->ctx, path, strlen(path));
+    return t->store_path ? TRUENO_OK
+                         : tr_fail(err, TRUENO_ERR_NO_MEMORY, "tuner: no memory for a path");
+}
+
+/* Reads the store. One that cannot be used leaves an empty one and a status. */
+static trueno_status read_store(trueno_tuner *t, const trueno_tuner_options *o, trueno_error *err)
+{
+    trueno_error why = {TRUENO_OK, ""};
+    struct tr_store *read = NULL;
+    uint64_t digest = 0;
+    trueno_status status = TRUENO_OK;
+
+    if (o->blob && t->mode != TRUENO_TUNER_OFF)
+        status = tr_store_read(t->ctx, &read, o->blob, o->blob_bytes, NULL, &why);
+    else if (t->store_path)
+        status = tr_store_load_file(t->ctx, &read, t->store_path, NULL, &why);
+    if (status != TRUENO_OK) {
+        tr_log(t->ctx, TRUENO_LOG_WARN, "tuner: the store is not used: %s", why.message);
+        t->store_status = status;
+    }
+    if (read) {
+        tr_store_free(t->store);
+        t->store = read;
+    }
+    if (t->mode != TRUENO_TUNER_STRICT) return TRUENO_OK;
+    if (status != TRUENO_OK) return tr_fail(err, status, "tuner, mode STRICT: %s", why.message);
+    status = tr_store_digest(t->store, &digest, err);
+    if (status == TRUENO_OK && o->expect_digest && digest != o->expect_digest)
+        return tr_fail(err, TRUENO_ERR_STRICT_MISS,
+                       "tuner, mode STRICT: the store's digest is %016llx, not %016llx",
+                       (unsigned long long)digest, (unsigned long long)o->expect_digest);
+    return status;
+}
+
+/* Memory of everything but the models. */
+static trueno_status allocate(trueno_tuner *t, trueno_error *err)
+{
+    t->slots = tr_calloc(t->ctx, TR_MAX_SLOTS, sizeof *t->slots);
+    t->ring = tr_calloc(t->ctx, TR_RING, sizeof *t->ring);
+    if (!t->slots || !t->ring) return tr_fail(err, TRUENO_ERR_NO_MEMORY, "tuner: no memory");
+    tr_slots_init(t);
+    return tr_store_new(&t->store, t->ctx, err);
+}
+
+static trueno_status make(trueno_ctx *ctx, trueno_tuner **out, trueno_tuner_mode mode,
+                          uint64_t seed, trueno_error *err)
+{
+    trueno_machine machine = TRUENO_MACHINE_INIT;
+    trueno_tuner *t = tr_calloc(ctx, 1, sizeof *t);
+    *out = t;
+    if (!t) return tr_fail(err, TRUENO_ERR_NO_MEMORY, "tuner: no memory");
+    t->ctx = ctx;
+    tr_ctx_ref(ctx);
+    t->mode = mode;
+    t->seed = seed;
+    tr_random_seed(&t->random, seed, 0);
+    t->mape = NAN;
+    t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
+    atomic_flag_clear(&t->busy);
+    pthread_mutex_init(&t->adding, NULL);
+    pthread_rwlock_init(&t->models, NULL);
+    const trueno_kernel_info *first = trueno_registry_at(0);
+    t->kernels_version = first ? first->version : 0;
+    tr_tuner_name_version(t);
+    trueno_status status = trueno_machine_get(ctx, &machine, err);
+    if (status != TRUENO_OK) return status;
+    snprintf(t->machine_id, sizeof t->machine_id, "%s", machine.id);
+    return allocate(t, err);
+}
+
+trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out, const trueno_tuner_options *opt,
+                               trueno_error *err)
+{
+    trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
+    if (!out) return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: out is NULL");
+    *out = NULL;
+    if (!ctx) return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: ctx is NULL");
+    if (opt && !tr_struct_read(&o, sizeof o, opt, sizeof o))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                       "tuner: struct_size is %zu; use TRUENO_TUNER_OPTIONS_INIT",
+                       opt->struct_size);
+    if ((int)o.mode < TRUENO_TUNER_OFF || o.mode > TRUENO_TUNER_LEARN)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: mode %d is none", (int)o.mode);
+    if (o.blob_bytes > 0 && !o.blob)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: blob is NULL");
+
+    trueno_tuner *t = NULL;
+    trueno_status status = make(ctx, &t, o.mode, o.seed, err);
+    if (status == TRUENO_OK)
+        status = trueno_regressor_with_random_forest(ctx, &t->regressor, 100, NULL, err);
+    if (status == TRUENO_OK)
+        status = trueno_classifier_with_random_forest(ctx, &t->classifier, 50, NULL, err);
+    if (status == TRUENO_OK) status = set_path(t, &o, err);
+    if (status == TRUENO_OK) status = read_store(t, &o, err);
+    if (status == TRUENO_OK)
+        *out = t;
+    else
+        trueno_tuner_free(t);
+    return status;
+}
+
+trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_error *err)
+{
+    trueno_tuner *copy = NULL;
+    if (!t || !out)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner clone: %s is NULL", t ? "out" : "t");
+    *out = NULL;
+    trueno_status status = tr_tuner_enter(t, err);
+    if (status != TRUENO_OK) return status;
+    status = tr_tuner_remember(t, err);
+    if (status == TRUENO_OK) status = make(t->ctx, &copy, t->mode, t->seed, err);
+    if (status == TRUENO_OK) status = trueno_regressor_clone(t->regressor, &copy->regressor, err);
+    if (status == TRUENO_OK)
+        status = tr_classifier_clone(t->ctx, &copy->classifier, t->classifier, err);
+    if (status == TRUENO_OK) status = tr_store_merge(copy->store, t->store, NULL, err);
+    if (status == TRUENO_OK) {
+        copy->applied = t->applied;
+        copy->calibrated = t->calibrated;
+        copy->mape = t->mape;
+        copy->accuracy = t->accuracy;
+        tr_tuner_name_version(copy);
+        *out = copy;
+    } else {
+        trueno_tuner_free(copy);
+    }
+    tr_tuner_leave(t);
+    return status;
+}
+
+void trueno_tuner_free(trueno_tuner *t)
+{
+    if (!t) return;
+    trueno_ctx *ctx = t->ctx;
+    tr_slots_free(t);
+    tr_free(ctx, t->slots);
+    tr_free(ctx, t->ring);
+    tr_store_free(t->store);
+    trueno_learner_free(t->learner);
+    trueno_regressor_free(t->regressor);
+    trueno_classifier_free(t->classifier);
+    tr_free(ctx, t->store_path);
+    pthread_mutex_destroy(&t->adding);
+    pthread_rwlock_destroy(&t->models);
+    tr_free(ctx, t);
+    tr_ctx_unref(ctx);
+}
+
+trueno_tuner_mode trueno_tuner_get_mode(const trueno_tuner *t)
+{
+    return t ? t->mode : TRUENO_TUNER_OFF;
+}
+
+const char *trueno_tuner_version(const trueno_tuner *t)
+{
+    return t ? t->version : "";
+}
+
+trueno_status trueno_tuner_get_stats(const trueno_tuner *t, trueno_tuner_stats *out)
+{
+    if (!t || !out || !TR_STRUCT_OK(out)) return TRUENO_ERR_ARGUMENT;
+    trueno_tuner_stats s = TRUENO_TUNER_STATS_INIT;
+    s.struct_size = out->struct_size;
+    for (size_t i = 0; i < TR_MAX_SLOTS; i++) s.contexts += atomic_load(&t->slots[i].key) != 0;
+    s.full = atomic_load(&t->n.full);
+    s.stored_used = atomic_load(&t->n.stored_used);
+    s.stored_stale = atomic_load(&t->n.stored_stale);
+    s.observations = atomic_load(&t->n.observations);
+    s.dropped = atomic_load(&t->n.dropped);
+    s.explored = atomic_load(&t->n.explored);
+    s.pins = atomic_load(&t->n.pins);
+    s.unpins = atomic_load(&t->n.unpins);
+    s.runs = atomic_load(&t->n.runs);
+    s.kernel_runs = atomic_load(&t->n.kernel_runs);
+    memcpy(out, &s, sizeof s);
+    return TRUENO_OK;
+}
+
+/* -------------------------------------------------------------------- answers */
+
+trueno_status trueno_tuner_predict(trueno_tuner *t, trueno_prediction *out,
+                                   const trueno_features *f, trueno_error *err)
+{
+    if (!t) return tr_fail(err, TRUENO_ERR_ARGUMENT, "prediction: t is NULL");
+    pthread_rwlock_rdlock(&t->models);
+    trueno_status status = trueno_regressor_predict(t->regressor, out, f, err);
+    pthread_rwlock_unlock(&t->models);
+    return status;
+}
+
+/* What was measured of the problem outranks what the classifier says of its kind: the variant is
+ * that of the table, which is what a session would run, unless the features are of a GPU. */
+static trueno_status choose(trueno_tuner *t, trueno_kernel_choice *choice,
+                            const trueno_features *f, trueno_error *err)
+{
+    trueno_pick pick = TRUENO_PICK_INIT;
+    pthread_rwlock_rdlock(&t->models);
+    trueno_status status = trueno_classifier_predict(t->classifier, choice, f, err);
+    pthread_rwlock_unlock(&t->models);
+    if (status != TRUENO_OK || !choice->variant) return status;
+    status = trueno_tuner_plan(t, &pick, &choice->problem);
+    if (status == TRUENO_ERR_STRICT_MISS)
+        return tr_fail(err, status, "tuner, mode STRICT: no stored choice for %s [%zu, %zu] x %u",
+                       trueno_dtype_get_info(choice->problem.type)->name, choice->problem.rows,
+                       choice->problem.cols, choice->problem.n_cols);
+    if (status != TRUENO_OK) return TRUENO_OK; /* the classifier's own word */
+    choice->ticket = pick.ticket;
+    choice->variant = pick.variant;
+    if (pick.source == TRUENO_CHOICE_MEASURED || pick.source == TRUENO_CHOICE_EXPLORING)
+        choice->source = pick.source;
+    return TRUENO_OK;
+}
+
+static uint32_t tile_of(const char *variant)
+{
+    for (size_t i = 0; variant && i < trueno_registry_count(); i++)
+        if (strcmp(trueno_registry_at(i)->name, variant) == 0)
+            return trueno_registry_at(i)->tile_cols;
+    return 0;
+}
+
+void trueno_recommendation_init(trueno_recommendation *rec)
+{
+    if (!rec) return;
+    memset(rec, 0, sizeof *rec);
+    rec->struct_size = sizeof *rec;
+    rec->throughput = (trueno_prediction)TRUENO_PREDICTION_INIT;
+    rec->kernel = (trueno_kernel_choice)TRUENO_KERNEL_CHOICE_INIT;
+    rec->bottleneck = (trueno_bottleneck)TRUENO_BOTTLENECK_INIT;
+}
+
+static trueno_status fill(trueno_tuner *t, trueno_recommendation *r, const trueno_features *f,
+                          trueno_error *err)
+{
+    trueno_status status = trueno_tuner_predict(t, &r->throughput, f, err);
+    if (status == TRUENO_OK) status = choose(t, &r->kernel, f, err);
+    if (status == TRUENO_OK) status = trueno_bottleneck_of(&r->bottleneck, f, err);
+    if (status != TRUENO_OK) return status;
+    pthread_rwlock_rdlock(&t->models);
+    status = trueno_experiments_of(r->experiments, 8, &r->n_experiments, t->regressor, f, err);
+    pthread_rwlock_unlock(&t->models);
+    r->plan.threads = r->kernel.problem.threads;
+    r->plan.batch_tile = tile_of(r->kernel.variant);
+    r->plan.draft = f->draft_tokens > 0 ? (uint32_t)f->draft_tokens : 0;
+    r->confidence_overall = r->kernel.confidence;
+    if (r->throughput.level > 0)
+        r->confidence_overall = fmin(r->confidence_overall, r->throughput.confidence);
+    snprintf(r->model_version, sizeof r->model_version, "%s", t->version);
+    return status;
+}
+
+trueno_status trueno_tuner_recommend(trueno_tuner *t, trueno_recommendation *rec,
+                                     const trueno_features *f, trueno_error *err)
+{
+    trueno_recommendation r;
+    if (!t || !rec || !f)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "recommendation: %s is NULL",
+                       !t     ? "t"
+                       : !rec ? "rec"
+                              : "f");
+    if (!TR_STRUCT_OK(rec))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                       "recommendation: struct_size is %zu; use trueno_recommendation_init",
+                       rec->struct_size);
+    trueno_recommendation_init(&r);
+    r.struct_size = rec->struct_size;
+    trueno_status status = fill(t, &r, f, err);
+    if (status != TRUENO_OK) {
+        trueno_recommendation_init(&r);
+        r.struct_size = rec->struct_size;
+    }
+    memcpy(rec, &r, sizeof r);
+    return status;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside of a tuner. */
+#ifndef TR_TUNER_IMPL_H
+#define TR_TUNER_IMPL_H
+
+#include "tuner/dispatch.h"
+#include "tuner/policy.h"
+#include "tuner/store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* One context. Everything but the atomics is written before `key` is published, and then by who has
+ * taken the slot. */
+struct tr_slot {
+    _Atomic uint64_t key; /* trueno_problem_context; 0: empty */
+    trueno_problem problem;
+    uint32_t n_arms;
+    const struct tr_kernel *arms[TR_MAX_ARMS]; /* the default first */
+    _Atomic uint32_t pick;
+    _Atomic uint32_t source; /* trueno_choice_source of the pick */
+    _Atomic uint32_t next;   /* what a caller of trueno_tuner_plan is given where it is learned */
+    atomic_bool taken;
+    bool waiting; /* next was handed out by the policy and not yet measured */
+    trueno_tuner *t;
+    struct tr_policy *policy; /* NULL: nothing to choose */
+};
+
+/* Observations on their way: a ring that many threads write and one at a time reads (Vyukov's
+ * bounded queue). */
+enum { TR_RING = 4096 };
+struct tr_observation {
+    _Atomic uint64_t turn; /* position of the writer that may fill it, or that position + 1: filled */
+    uint64_t ticket, ns;
+};
+
+struct trueno_tuner {
+    trueno_ctx *ctx; /* one reference */
+    trueno_tuner_mode mode;
+    uint64_t seed;
+    char *store_path; /* NULL: no file */
+    trueno_status store_status;
+    char machine_id[TR_STORE_NAME_BYTES];
+    uint64_t kernels_version;
+    char version[32];
+
+    pthread_rwlock_t models; /* of the next two: predictions read, learning writes */
+    trueno_regressor *regressor;
+    trueno_classifier *classifier;
+    trueno_learner *learner; /* goes on from the regressor; NULL: no run was learned yet */
+    uint64_t applied; /* runs that the regressor learned while running */
+    bool calibrated;
+    double mape; /* NaN: not measured */
+    trueno_accuracy accuracy;
+
+    atomic_flag busy; /* one of the calls that are made by one thread at a time runs */
+    struct tr_store *store;
+    pthread_mutex_t adding; /* slots */
+    struct tr_slot *slots;  /* [TR_MAX_SLOTS], open addressing */
+    uint32_t n_slots;
+    struct tr_random random; /* under `adding` */
+
+    uint64_t (*tamper)(const struct tr_kernel *k, uint64_t ns); /* tests change times by it */
+
+    struct tr_observation *ring; /* [TR_RING] */
+    _Atomic uint64_t ring_head, ring_tail;
+    atomic_bool paused;
+
+    struct {
+        _Atomic uint64_t full, stored_used, stored_stale, observations, dropped, explored, pins,
+            unpins, runs, kernel_runs;
+    } n;
+};
+
+/* Marks t as busy, or says that it is; every success is followed by tr_tuner_leave. */
+trueno_status tr_tuner_enter(trueno_tuner *t, trueno_error *err);
+void tr_tuner_leave(trueno_tuner *t);
+
+/* Slots, without the store and the models. tr_slots_free frees what slots hold. */
+void tr_slots_init(trueno_tuner *t);
+void tr_slots_free(trueno_tuner *t);
+
+/* Sets a slot's pick from the store; under t->adding. */
+void tr_slot_recall(struct tr_slot *slot);
+
+/* Forgets what a slot learned: the default runs. */
+void tr_slot_reset(struct tr_slot *slot);
+
+/* This machine's row of the store, added if it is not there. */
+trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *err);
+
+trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
+                                  const trueno_classifier *c, trueno_error *err);
+
+/* After what t knows has changed. */
+void tr_tuner_name_version(trueno_tuner *t);
+
+/* Writes what slots have found into the store. @return OK; ERR_NO_MEMORY; ERR_TOO_LARGE */
+trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err);
+
+/* After the store changed: every slot's pick anew. */
+void tr_slots_recall(trueno_tuner *t);
+
+/* Changes a slot's pick, with the counters. */
+void tr_slot_pin(struct tr_slot *slot, uint32_t arm, trueno_choice_source source);
+
+#endif

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* Choices that outlive the process: between the table of contexts and the store. */
+#include "base/ctx.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "tuner/tuner_impl.h"
+#include "trueno/kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { LOCK_WAIT_MS = 2000 };
+
+/* The arm of this name; n_arms: none. */
+static uint32_t arm_named(const struct tr_slot *slot, const char *name)
+{
+    uint32_t i = 0;
+    while (i < slot->n_arms && strcmp(slot->arms[i]->name, name) != 0) i++;
+    return i;
+}
+
+/* The machine's row in the store; false: it has none. */
+static bool machine_of(const trueno_tuner *t, uint32_t *index)
+{
+    return tr_store_find_machine(t->store, index, t->machine_id);
+}
+
+void tr_slot_recall(struct tr_slot *slot)
+{
+    trueno_tuner *t = slot->t;
+    uint32_t machine, arm = slot->n_arms;
+    const struct tr_wisdom *w = NULL;
+    if (t->mode == TRUENO_TUNER_OFF) return;
+    if (machine_of(t, &machine))
+        w = tr_store_find(t->store, machine, trueno_problem_context(&slot->problem));
+    if (w && tr_wisdom_use_of(w, machine, t->kernels_version) == TR_WISDOM_USABLE)
+        arm = arm_named(slot, w->variant);
+    if (arm < slot->n_arms) {
+        atomic_store(&slot->pick, arm);
+        atomic_store(&slot->source, TRUENO_CHOICE_MEASURED);
+        atomic_fetch_add(&t->n.stored_used, 1);
+        if (slot->policy) tr_policy_pin(slot->policy, arm);
+    } else {
+        if (w) atomic_fetch_add(&t->n.stored_stale, 1);
+        atomic_store(&slot->pick, 0);
+        atomic_store(&slot->source, TRUENO_CHOICE_DEFAULT);
+    }
+    atomic_store(&slot->next, atomic_load(&slot->pick));
+}
+
+/* The arm that the pick was compared with: the default, or the one that came closest to it; n_arms:
+ * none was. */
+static uint32_t rival_of(const struct tr_slot *slot, uint32_t pick)
+{
+    const struct tr_policy *p = slot->policy;
+    uint32_t best = slot->n_arms;
+    if (pick != 0) return p->arms[0].n_blocks > 0 ? 0 : slot->n_arms;
+    for (uint32_t i = 1; i < slot->n_arms; i++)
+        if (p->arms[i].n_blocks > 0 && (best == slot->n_arms || p->arms[i].gain > p->arms[best].gain))
+            best = i;
+    return best;
+}
+
+/* Half of the 95 % interval of the mean difference of two arms in the blocks of their last race. */
+static double half_width(const struct tr_arm *a, const struct tr_arm *b)
+{
+    int n = a->n_blocks < b->n_blocks ? a->n_blocks : b->n_blocks;
+    double mean = 0, m2 = 0;
+    for (int i = 0; i < n; i++) {
+        double d = (double)(a->block[i] - b->block[i]), step = d - mean;
+        mean += step / (i + 1);
+        m2 += step * (d - mean);
+    }
+    return n > 1 ? 1.96 * sqrt(m2 / (n - 1) / n) : 1;
+}
+
+/* What the slot's policy has found, as an entry. False: nothing that is worth keeping. */
+static bool wisdom_of(struct tr_wisdom *w, const struct tr_slot *slot, uint32_t machine)
+{
+    const struct tr_policy *p = slot->policy;
+    uint32_t pick = tr_slot_pick(slot);
+    memset(w, 0, sizeof *w);
+    if (p->phase == TR_POLICY_RACE) return false;
+    uint32_t rival = rival_of(slot, pick);
+    if (rival == slot->n_arms) return false;
+    if (tr_wisdom_set_problem(w, &slot->problem, NULL) != TRUENO_OK) return false;
+    w->machine = machine;
+    snprintf(w->variant, sizeof w->variant, "%s", slot->arms[pick]->name);
+    snprintf(w->reference, sizeof w->reference, "%s", slot->arms[rival]->name);
+    w->version = slot->t->kernels_version;
+    w->log_ratio = (double)p->arms[rival].gain; /* ln(pick / rival) */
+    w->half_width = half_width(&p->arms[pick], &p->arms[rival]);
+    w->mde = (double)p->eps;
+    w->blocks = p->arms[rival].n_blocks;
+    w->effort = TR_EFFORT_NORMAL;
+    w->state = TR_WISDOM_VERIFIED; /* measured inside the application's own passes */
+    w->utc = (int64_t)time(NULL);
+    return true;
+}
+
+/* Keeps an entry unless the store knows the same choice by as much evidence. */
+static trueno_status keep(trueno_tuner *t, const struct tr_wisdom *w, trueno_error *err)
+{
+    const struct tr_wisdom *old = tr_store_find(t->store, w->machine, w->context);
+    if (old && old->version == w->version && old->blocks >= w->blocks &&
+        strcmp(old->variant, w->variant) == 0)
+        return TRUENO_OK;
+    return tr_store_put(t->store, w, err);
+}
+
+trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err)
+{
+    struct tr_wisdom w;
+    uint32_t machine;
+    trueno_status status = tr_tuner_machine(t, &machine, err);
+    for (size_t i = 0; status == TRUENO_OK && i < TR_MAX_SLOTS; i++) {
+        struct tr_slot *s = &t->slots[i];
+        if (atomic_load_explicit(&s->key, memory_order_acquire) == 0) continue;
+        if (!s->policy || !tr_slot_take(s)) continue; /* somebody learns from it right now */
+        bool found = wisdom_of(&w, s, machine);
+        tr_slot_give(s);
+        if (found) status = keep(t, &w, err);
+    }
+    return status;
+}
+
+trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *err)
+{
+    struct tr_store_machine m = {.quota = 0};
+    if (machine_of(t, index)) return TRUENO_OK;
+    snprintf(m.id, sizeof m.id, "%s", t->machine_id);
+    return tr_store_put_machine(t->store, index, &m, err);
+}
+
+/* ---------------------------------------------------------------- public calls */
+
+static trueno_status begin(trueno_tuner *t, bool changes, trueno_error *err)
+{
+    if (!t) return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: NULL");
+    if (changes && (t->mode == TRUENO_TUNER_OFF || t->mode == TRUENO_TUNER_STRICT))
+        return tr_fail(err, TRUENO_ERR_READ_ONLY, "tuner: its mode is %s, which changes nothing",
+                       t->mode == TRUENO_TUNER_OFF ? "OFF" : "STRICT");
+    return tr_tuner_enter(t, err);
+}
+
+trueno_status trueno_tuner_cache_path(char *buf, size_t cap)
+{
+    size_t len = 0;
+    if (!buf) return TRUENO_ERR_ARGUMENT;
+    if (cap > 0) buf[0] = 0;
+    trueno_status status = tr_store_path(buf, cap, &len, NULL);
+    return status == TRUENO_OK && len >= cap ? TRUENO_ERR_ARGUMENT : status;
+}
+
+trueno_status trueno_tuner_store_status(const trueno_tuner *t)
+{
+    return t ? t->store_status : TRUENO_ERR_ARGUMENT;
+}
+
+trueno_status trueno_tuner_save(trueno_tuner *t, trueno_error *err)
+{
+    trueno_status status = begin(t, false, err);
+    if (status != TRUENO_OK) return status;
+    if (t->store_path && t->mode != TRUENO_TUNER_OFF && t->mode != TRUENO_TUNER_STRICT) {
+        status = tr_tuner_remember(t, err);
+        if (status == TRUENO_OK)
+            status = tr_store_save_file(t->store, t->store_path, LOCK_WAIT_MS, NULL, err);
+    }
+    tr_tuner_leave(t);
+    return status;
+}
+
+trueno_status trueno_tuner_export(trueno_tuner *t, void *buf, size_t cap, size_t *len,
+                                  trueno_store_format format, trueno_error *err)
+{
+    if (!len || (!buf && cap > 0) ||
+        (format != TRUENO_STORE_BINARY && format != TRUENO_STORE_JSON))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "export: %s",
+                       !len                ? "len is NULL"
+                       : !buf && cap > 0   ? "buf is NULL"
+                                           : "no such format");
+    *len = 0;
+    trueno_status status = begin(t, false, err);
+    if (status != TRUENO_OK) return status;
+    status = tr_tuner_remember(t, err);
+    if (status == TRUENO_OK)
+        status = format == TRUENO_STORE_JSON ? tr_store_to_json(t->store, buf, cap, len, err)
+                                             : tr_store_encode(t->store, buf, cap, len, err);
+    tr_tuner_leave(t);
+    if (status == TRUENO_OK && *len > cap)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "export: %zu bytes are needed, buf has %zu", *len,
+                       cap);
+    return status;
+}
+
+/* Joins `other` and lets it count. */
+static trueno_status join(trueno_tuner *t, const struct tr_store *other, trueno_error *err)
+{
+    trueno_status status = tr_tuner_remember(t, err);
+    if (status == TRUENO_OK) status = tr_store_merge(t->store, other, NULL, err);
+    if (status == TRUENO_OK) tr_slots_recall(t);
+    return status;
+}
+
+trueno_status trueno_tuner_import(trueno_tuner *t, const void *buf, size_t len, trueno_error *err)
+{
+    struct tr_store *other = NULL;
+    if (!buf) return tr_fail(err, TRUENO_ERR_ARGUMENT, "import: buf is NULL");
+    trueno_status status = begin(t, true, err);
+    if (status != TRUENO_OK) return status;
+    status = tr_store_read(t->ctx, &other, buf, len, NULL, err);
+    if (status == TRUENO_OK) status = join(t, other, err);
+    tr_store_free(other);
+    tr_tuner_leave(t);
+    return status;
+}
+
+trueno_status trueno_tuner_merge(trueno_tuner *t, trueno_tuner *other, trueno_error *err)
+{
+    if (!other) return tr_fail(err, TRUENO_ERR_ARGUMENT, "merge: other is NULL");
+    if (t == other) return TRUENO_OK;
+    trueno_status status = begin(t, true, err);
+    if (status != TRUENO_OK) return status;
+    status = tr_tuner_enter(other, err);
+    if (status == TRUENO_OK) {
+        status = tr_tuner_remember(other, err);
+        if (status == TRUENO_OK) status = join(t, other->store, err);
+        tr_tuner_leave(other);
+    }
+    tr_tuner_leave(t);
+    return status;
+}
+
+trueno_status trueno_tuner_forget(trueno_tuner *t, trueno_error *err)
+{
+    uint32_t machine;
+    trueno_status status = begin(t, false, err);
+    if (status != TRUENO_OK) return status;
+    bool known = machine_of(t, &machine);
+    for (size_t i = 0; known && status == TRUENO_OK && i < tr_store_n_entries(t->store); i++) {
+        const struct tr_wisdom *w = tr_store_at(t->store, i);
+        if (w->machine != machine || w->state == TR_WISDOM_FORGOTTEN) continue;
+        status = tr_store_forget(t->store, machine, w->context, err);
+    }
+    pthread_mutex_lock(&t->adding);
+    for (size_t i = 0; i < TR_MAX_SLOTS; i++) tr_slot_reset(&t->slots[i]);
+    pthread_mutex_unlock(&t->adding);
+    tr_tuner_leave(t);
+    return status;
+}
+
+uint64_t trueno_tuner_digest(trueno_tuner *t)
+{
+    uint64_t digest = 0;
+    if (begin(t, false, NULL) != TRUENO_OK) return 0;
+    if (tr_tuner_remember(t, NULL) == TRUENO_OK) tr_store_digest(t->store, &digest, NULL);
+    tr_tuner_leave(t);
+    return digest;
+}
