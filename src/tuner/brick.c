@@ -37,11 +37,16 @@ static void list_candidates(char *text, size_t cap, const struct tr_kernel *cons
                                  trueno_kernel_name(tr_family_of(list[i], m)), list[i]->name);
 }
 
+/* The variant alone says who is to compute. */
+static bool is_any_family(const trueno_brick_config *c)
+{
+    return c->kernel == TRUENO_KERNEL_UNKNOWN && c->variant;
+}
+
 /* Is what the configuration asks for. */
 static bool is_meant(const struct tr_kernel *k, const trueno_brick_config *c, uint32_t m)
 {
-    bool any_family = c->kernel == TRUENO_KERNEL_UNKNOWN && c->variant;
-    if (!any_family && tr_family_of(k, m) != c->kernel) return false;
+    if (!is_any_family(c) && tr_family_of(k, m) != c->kernel) return false;
     return !c->variant || strcmp(k->name, c->variant) == 0;
 }
 
@@ -51,6 +56,7 @@ static trueno_status choose(const struct tr_kernel **out, const trueno_ctx *ctx,
                             trueno_error *err)
 {
     const struct tr_kernel *list[MAX_CANDIDATES], *unused;
+    const char *family = is_any_family(c) ? "" : trueno_kernel_name(c->kernel);
     char fits[320];
 
     if ((uint32_t)c->kernel >= trueno_kernel_count())
@@ -73,9 +79,8 @@ static trueno_status choose(const struct tr_kernel **out, const trueno_ctx *ctx,
     list_candidates(fits, sizeof fits, list, n, p->n_cols);
     return tr_fail(err, TRUENO_ERR_UNSUPPORTED,
                    "brick: %s%s%s does not compute %u columns of %s here; what does: %s",
-                   trueno_kernel_name(c->kernel), c->variant ? " " : "",
-                   c->variant ? c->variant : "", p->n_cols, trueno_dtype_get_info(p->type)->name,
-                   fits);
+                   c->variant ? c->variant : "", c->variant && family[0] ? ", " : "", family,
+                   p->n_cols, trueno_dtype_get_info(p->type)->name, fits);
 }
 
 /* ------------------------------------------------------------ making, freeing */
