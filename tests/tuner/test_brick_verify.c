@@ -38,6 +38,13 @@ static void gemm_nan(float *out, size_t ldo, const void *w, size_t n_groups, con
     out[(nt - 1) * ldo] = NAN;
 }
 
+static void gemm_infinite(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
+                          size_t k, uint32_t nt)
+{
+    brick_reference_gemm(out, ldo, w, n_groups, act, k, nt);
+    out[(nt - 1) * ldo + 7] = INFINITY;
+}
+
 static void gemm_nothing(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
                          size_t k, uint32_t nt)
 {
@@ -318,6 +325,24 @@ static void test_not_finite(void **state)
     brick_data_free(&d);
 }
 
+/* A baseline that overflowed does not allow everything else. */
+static void test_infinite_baseline(void **state)
+{
+    struct brick_data d = brick_data_new(ctx, TRUENO_TYPE_Q4_K, 32, 512, 2, 1);
+    const struct tr_kernel right = brick_kernel(brick_reference_gemm, "gemm_right");
+    const struct tr_kernel infinite = brick_kernel(gemm_infinite, "gemm_infinite");
+    trueno_brick *b = brick_of(ctx, &d, &right);
+    (void)state;
+    assert_int_equal(trueno_brick_assert_equiv(b, NULL, 1, NULL), TRUENO_OK);
+    b->assertions[0].baseline = &infinite;
+    trueno_brick_report r = verify(b, &d.io);
+    assert_int_equal(r.n_failed, 1);
+    expect_message(&r, "row 7, column 1: ");
+    expect_message(&r, "not inf");
+    trueno_brick_free(b);
+    brick_data_free(&d);
+}
+
 static void test_refused_assertions(void **state)
 {
     struct brick_data d = brick_data_new(ctx, TRUENO_TYPE_Q4_K, 37, 512, 2, 1);
@@ -388,10 +413,15 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verify),        cmocka_unit_test(test_wrong_by_one_ulp),
-        cmocka_unit_test(test_wrong_kernels), cmocka_unit_test(test_wrong_packing),
-        cmocka_unit_test(test_unwritten),     cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_refused_assertions),
+        cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_wrong_by_one_ulp),
+        cmocka_unit_test(test_wrong_kernels),
+        cmocka_unit_test(test_wrong_packing),
+        cmocka_unit_test(test_unwritten),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_infinite_baseline),
+        cmocka_unit_test(test_refused_assertions),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
