@@ -205,6 +205,23 @@ trueno_kernel trueno_brick_kernel(const trueno_brick *b)
 
 /* ----------------------------------------------------------------- running */
 
+static trueno_status check_weights(const trueno_brick *b, const struct tr_matrix *m,
+                                   trueno_error *err)
+{
+    const trueno_problem *p = &b->problem;
+    if (m->type != p->type || m->rows != p->rows || m->cols != p->cols)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                       "brick: weights of %zu rows of %zu %s are not the %zu rows of %zu %s of the "
+                       "problem",
+                       m->rows, m->cols, trueno_dtype_get_info(m->type)->name, p->rows, p->cols,
+                       trueno_dtype_get_info(p->type)->name);
+    if (m->gemm->act != b->kernel->act)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                       "brick: %s reads other activations than %s, which the weights are for",
+                       b->kernel->name, m->gemm->name);
+    return TRUENO_OK;
+}
+
 trueno_status tr_brick_check(size_t *n_cols, const trueno_brick *b, const trueno_brick_io *io,
                              trueno_error *err)
 {
@@ -216,17 +233,8 @@ trueno_status tr_brick_check(size_t *n_cols, const trueno_brick *b, const trueno
                        io->struct_size);
     if (!io->weights || !io->x)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "brick: %s is NULL", io->x ? "weights" : "x");
-    const struct tr_matrix *m = tr_matrix_of(io->weights);
-    if (m->type != p->type || m->rows != p->rows || m->cols != p->cols)
-        return tr_fail(err, TRUENO_ERR_ARGUMENT,
-                       "brick: weights of %zu rows of %zu %s are not the %zu rows of %zu %s of the "
-                       "problem",
-                       m->rows, m->cols, trueno_dtype_get_info(m->type)->name, p->rows, p->cols,
-                       trueno_dtype_get_info(p->type)->name);
-    if (m->gemm->act != b->kernel->act)
-        return tr_fail(err, TRUENO_ERR_ARGUMENT,
-                       "brick: %s reads other activations than %s, which the weights are for",
-                       b->kernel->name, m->gemm->name);
+    trueno_status status = check_weights(b, tr_matrix_of(io->weights), err);
+    if (status != TRUENO_OK) return status;
     if (io->ldx < p->cols)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "brick: ldx %zu is less than %zu columns", io->ldx,
                        p->cols);
