@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The public matrices: arguments checked once, then the inside of matrix.h. */
+#include "matrix_api.h"
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "matrix.h"
 #include "trueno/quantize.h"
-
-/* Columns whose activations are packed at once: bounds the memory of a call. */
-#define MAX_COLS 512
 
 struct trueno_matrix {
     trueno_ctx *ctx;
@@ -95,6 +92,11 @@ void trueno_matrix_free(trueno_matrix *w)
     tr_ctx_unref(ctx);
 }
 
+const struct tr_matrix *tr_matrix_of(const trueno_matrix *w)
+{
+    return &w->m;
+}
+
 const char *trueno_matrix_kernel(const trueno_matrix *w, size_t n_cols)
 {
     return w ? tr_matrix_kernel(&w->m, n_cols, w->m.rows)->name : NULL;
@@ -132,7 +134,7 @@ trueno_status trueno_matmul(const trueno_matrix *w, float *y, size_t ldy, const 
     if (ldy < w->m.rows)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "matmul: ldy %zu is less than %zu rows", ldy,
                        w->m.rows);
-    size_t most = n_cols < MAX_COLS ? n_cols : MAX_COLS;
+    size_t most = n_cols < TR_MATMUL_COLS ? n_cols : TR_MATMUL_COLS;
     uint64_t scratch = pool ? trueno_pool_size(pool) : 1;
     uint8_t *acts = NULL;
     if (tr_mul(&bytes, most, tr_act_col_bytes(w->m.gemm->act, w->m.cols)) &&
