@@ -3,6 +3,7 @@
  * the keys (names: GGUF specification; `A` is general.architecture). */
 #include "tuner/env.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,35 +27,34 @@ struct reader {
 static void read_arch(struct reader *r)
 {
     trueno_str name = {NULL, 0};
+    if (trueno_gguf_find(r->g, "general.architecture") < 0) return;
     r->status = trueno_gguf_get_str(r->g, "general.architecture", &name, r->err);
-    if (r->status == TRUENO_ERR_NOT_FOUND) r->status = TRUENO_OK;
-    if (r->status == TRUENO_OK && name.len < sizeof r->arch && name.len > 0)
+    if (r->status == TRUENO_OK && name.len > 0 && name.len < sizeof r->arch)
         memcpy(r->arch, name.data, name.len);
 }
 
-static const char *key_of(struct reader *r, const char *suffix)
+/* Looks a key up; the getters say in the error what is missing, which is none here. */
+static bool find_key(struct reader *r, const char *suffix)
 {
     snprintf(r->key, sizeof r->key, "%s.%s", r->arch, suffix);
-    return r->key;
+    return r->status == TRUENO_OK && trueno_gguf_find(r->g, r->key) >= 0;
 }
 
 /* TRUENO_UNSET if it is not there. */
 static double read_whole(struct reader *r, const char *suffix)
 {
     uint64_t v = 0;
-    if (r->status != TRUENO_OK) return TRUENO_UNSET;
-    trueno_status s = trueno_gguf_get_u64(r->g, key_of(r, suffix), &v, r->err);
-    if (s != TRUENO_OK && s != TRUENO_ERR_NOT_FOUND) r->status = s;
-    return s == TRUENO_OK ? (double)v : TRUENO_UNSET;
+    if (!find_key(r, suffix)) return TRUENO_UNSET;
+    r->status = trueno_gguf_get_u64(r->g, r->key, &v, r->err);
+    return r->status == TRUENO_OK ? (double)v : TRUENO_UNSET;
 }
 
 static double read_real(struct reader *r, const char *suffix)
 {
-    double v = TRUENO_UNSET;
-    if (r->status != TRUENO_OK) return v;
-    trueno_status s = trueno_gguf_get_f64(r->g, key_of(r, suffix), &v, r->err);
-    if (s != TRUENO_OK && s != TRUENO_ERR_NOT_FOUND) r->status = s;
-    return s == TRUENO_OK ? v : TRUENO_UNSET;
+    double v = 0;
+    if (!find_key(r, suffix)) return TRUENO_UNSET;
+    r->status = trueno_gguf_get_f64(r->g, r->key, &v, r->err);
+    return r->status == TRUENO_OK ? v : TRUENO_UNSET;
 }
 
 /* A key that holds one number for all layers, or an array with one for each. */
@@ -67,9 +67,8 @@ static struct per_layer find_per_layer(struct reader *r, const char *suffix, uin
 {
     struct per_layer key = {-1, false};
     trueno_gguf_kv kv;
-    if (r->status != TRUENO_OK) return key;
-    key.kv = trueno_gguf_find(r->g, key_of(r, suffix));
-    if (key.kv < 0) return key;
+    if (!find_key(r, suffix)) return key;
+    key.kv = trueno_gguf_find(r->g, r->key);
     trueno_gguf_kv_at(r->g, (size_t)key.kv, &kv);
     key.array = kv.type == TRUENO_GGUF_ARRAY;
     if (key.array && kv.count < layers)
@@ -130,8 +129,7 @@ static void read_attention(struct reader *r, trueno_features *f, uint32_t layers
         f->num_heads = heads;
         f->kv_heads = kv_heads;
     }
-    if (f->num_heads > 0 && f->hidden_dim > 0)
-        split = (double)(uint64_t)(f->hidden_dim / f->num_heads);
+    if (f->num_heads > 0 && f->hidden_dim > 0) split = floor(f->hidden_dim / f->num_heads);
     f->head_dim = key_len > 0 ? key_len : split > 0 ? split : TRUENO_UNSET;
     const double values = value_len > 0 ? value_len : split > 0 ? split : f->head_dim;
     if (f->num_heads != TRUENO_UNSET && f->head_dim > 0)
@@ -153,21 +151,19 @@ static void read_vocab(struct reader *r, trueno_features *f)
         f->vocab_size = (double)t.ne[1];
 }
 
-static trueno_status read_geometry(struct reader *r, trueno_features *f)
+static void read_geometry(struct reader *r, trueno_features *f)
 {
     read_arch(r);
     read_vocab(r, f);
     f->hidden_dim = read_whole(r, "embedding_length");
-    f->num_layers = read_whole(r, "block_count");
     f->rope_theta = read_real(r, "rope.freq_base");
-    if (r->status != TRUENO_OK || !(f->num_layers > 0)) return r->status;
+    f->num_layers = read_whole(r, "block_count");
     if (f->num_layers > MAX_LAYERS)
-        return tr_fail(r->err, TRUENO_ERR_INVALID_FEATURE,
-                       "key %s.block_count is %.17g, at most %d", r->arch, f->num_layers,
-                       MAX_LAYERS);
+        r->status = tr_fail(r->err, TRUENO_ERR_INVALID_FEATURE, "key %s is %.17g, at most %d",
+                            r->key, f->num_layers, MAX_LAYERS);
+    if (r->status != TRUENO_OK || !(f->num_layers > 0)) return;
     f->intermediate_dim = read_feed_forward(r, (uint32_t)f->num_layers);
     read_attention(r, f, (uint32_t)f->num_layers);
-    return r->status;
 }
 
 /* ------------------------------------------------------------------------- sizes */
@@ -238,11 +234,10 @@ static trueno_status set_quant(trueno_features *f, const struct sizes *s, trueno
 trueno_status tr_env_model(trueno_features *f, const trueno_gguf *g, trueno_error *err)
 {
     struct reader r = {.g = g, .err = err, .status = TRUENO_OK};
-    trueno_status status = read_geometry(&r, f);
+    read_geometry(&r, f);
     const double experts = read_whole(&r, "expert_count");
     const double used = read_whole(&r, "expert_used_count");
-    if (status == TRUENO_OK) status = r.status;
-    if (status != TRUENO_OK) return status;
+    if (r.status != TRUENO_OK) return r.status;
 
     const bool tied = trueno_gguf_find_tensor(g, "token_embd.weight") >= 0 &&
                       trueno_gguf_find_tensor(g, "output.weight") < 0;
