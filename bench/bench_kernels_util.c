@@ -13,7 +13,8 @@ enum {
     POOL_UNITS = 256, /* units that differ: encoding all weights of a matrix takes seconds */
     CHECK_ROWS = 32,
     MAX_COPIES = 4096,
-    MAX_CALLS = 10000 /* of one sample */
+    USUAL_CACHE = 32 << 20, /* bytes, where nobody knows them: copies are to be larger */
+    MAX_CALLS = 10000       /* of one sample */
 };
 
 struct kernel_settings {
@@ -103,7 +104,8 @@ static double relative_error(const struct bed *b)
 /* Activations as int8 cost 2e-5 on such numbers, float sums 1e-12 (docs/numerics.md). */
 static bool is_right(const struct bed *b, const char *kernel)
 {
-    double bound = op_of_type(b->type) == PROBE_INT8 ? 1e-4 : 1e-10, error = relative_error(b);
+    double bound = op_of_type(b->type) == TRUENO_PROBE_INT8 ? 1e-4 : 1e-10,
+           error = relative_error(b);
     if (error <= bound) return true;
     cli_error("%s, %zu x %zu times %zu vectors, is WRONG: squared error %.2e, not timed", kernel,
               b->rows, b->cols, b->n, error);
@@ -211,7 +213,9 @@ static int bench_shape(trueno_ctx *ctx, struct bed *b)
     trueno_error err = {TRUENO_OK, ""};
     trueno_status st = TRUENO_OK;
     size_t bytes = b->rows * trueno_row_bytes(b->type, b->cols);
-    size_t want = b->cold ? 4 * probe_cache_bytes() / bytes + 2 : 1;
+    size_t cache = trueno_cache_bytes();
+    if (cache == 0) cache = USUAL_CACHE;
+    size_t want = b->cold ? 4 * cache / bytes + 2 : 1;
     if (want > MAX_COPIES) want = MAX_COPIES;
     b->copies = calloc(want, sizeof(*b->copies));
     if (!b->copies) return cli_error("no memory for %zu matrices", want);
@@ -290,7 +294,7 @@ static int bench_all(trueno_ctx *ctx, struct kernel_settings *s, uint32_t n_thre
     struct bed b = {.settings = s, .roofs = &roofs};
     trueno_status st = trueno_pool_new(ctx, &b.pool, n_threads, &err);
     if (st) return cli_failed("threads", st, err.message);
-    int rc = roofs_new(&roofs, trueno_pool_size(b.pool), features, 2);
+    int rc = roofs_new(&roofs, ctx, trueno_pool_size(b.pool), 2);
     const size_t n_shapes = s->rows.n * s->cols.n;
     for (size_t i = 0; i < s->n_types * n_shapes && !rc; i++) {
         b.type = s->types[i / n_shapes];

@@ -157,8 +157,8 @@ static uint32_t longest(const struct settings *s)
 struct subject {
     const trueno_model *model;
     struct weights weights;
-    enum probe_op op;
-    uint32_t cpu_features;
+    trueno_ctx *ctx;
+    trueno_probe_op op;
     trueno_token *ids; /* [longest()] */
 };
 
@@ -176,7 +176,7 @@ static int bench_threads(const struct subject *subject, const struct settings *s
     trueno_status st = trueno_session_new(&session, subject->model, &opt, &err);
     if (st) return cli_failed("session", st, err.message);
     struct roofs roofs;
-    int rc = roofs_new(&roofs, r->n_threads, subject->cpu_features, s->reps + (size_t)1);
+    int rc = roofs_new(&roofs, subject->ctx, r->n_threads, s->reps + (size_t)1);
     roofs.op = subject->op;
     for (size_t i = 0; i < s->prompts.n + s->gens.n && !rc; i++) {
         bool gen = i >= s->prompts.n;
@@ -218,7 +218,7 @@ static int bench_model(trueno_ctx *ctx, const char *path, const struct settings 
     opt.weights = s->mapped ? TRUENO_WEIGHTS_MAPPED : TRUENO_WEIGHTS_PACKED;
     if (!st) st = trueno_model_load(&model, file, &opt, &err);
     if (!st) st = trueno_model_get_info(model, &r.info);
-    struct subject subject = {.model = model, .cpu_features = trueno_ctx_cpu_features(ctx)};
+    struct subject subject = {.model = model, .ctx = ctx};
     if (!st) subject.weights = weights_of(file, &r.info);
     trueno_gguf_free(file);
     if (st) return cli_failed(path, st, err.message);

@@ -2,7 +2,6 @@
 /* Statistics, lists, roofs; and "trueno-bench probe", which prints the roofs alone. */
 #include "bench_util.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,27 +32,28 @@ void percent_text(char *out, size_t cap, double part, double whole)
         snprintf(out, cap, "-");
 }
 
-enum probe_op op_of_type(trueno_dtype type)
+trueno_probe_op op_of_type(trueno_dtype type)
 {
     const trueno_dtype_info *info = trueno_dtype_get_info(type);
-    return info && info->is_quantized ? PROBE_INT8 : PROBE_F32;
+    return info && info->is_quantized ? TRUENO_PROBE_INT8 : TRUENO_PROBE_F32;
 }
 
 /* ------------------------------------------------------------------------------- roofs */
 
-int roofs_new(struct roofs *r, uint32_t n_threads, uint32_t cpu_features, size_t cap)
+int roofs_new(struct roofs *r, trueno_ctx *ctx, uint32_t n_threads, size_t cap)
 {
+    trueno_error err = {TRUENO_OK, ""};
     *r = (struct roofs){.cap = cap};
     r->read = calloc(cap, sizeof(*r->read));
     r->peak = calloc(cap, sizeof(*r->peak));
-    r->probe = probe_new(n_threads, cpu_features);
-    if (r->read && r->peak && r->probe) return CLI_OK;
-    return cli_error("no bandwidth probe with %u threads: %s", n_threads, strerror(errno));
+    if (!r->read || !r->peak) return cli_error("no memory for %zu probes", cap);
+    trueno_status st = trueno_probe_new(ctx, &r->probe, n_threads, &err);
+    return st ? cli_failed("bandwidth probe", st, err.message) : CLI_OK;
 }
 
 void roofs_free(struct roofs *r)
 {
-    probe_free(r->probe);
+    trueno_probe_free(r->probe);
     free(r->read);
     free(r->peak);
 }
@@ -61,37 +61,46 @@ void roofs_free(struct roofs *r)
 void roofs_probe(struct roofs *r)
 {
     if (r->n == r->cap) return;
-    r->peak[r->n] = probe_peak_gmacs(r->probe, r->op);
-    r->read[r->n++] = probe_read_gbs(r->probe);
+    trueno_probe_peak_gmacs(r->probe, r->op, &r->peak[r->n], NULL);
+    trueno_probe_read_gbs(r->probe, &r->read[r->n++], NULL);
 }
 
 /* --------------------------------------------------------------------- "trueno-bench probe" */
 
-static json_t *probe_json(const struct probe *p, uint32_t n_threads, const char *cpu, double read,
-                          double int8, double f32)
+/* What was found with one number of threads. */
+struct probed {
+    const char *cpu, *int8_by, *f32_by;
+    trueno_machine_point at;
+};
+
+static json_t *probe_json(const struct probed *r)
 {
-    return json_pack("{s:s, s:i, s:f, s:f, s:s, s:f, s:s}", "cpu", cpu, "threads", (int)n_threads,
-                     "read_gbs", read, "int8_gmacs", int8, "int8_instruction",
-                     probe_instruction(p, PROBE_INT8), "f32_gmacs", f32, "f32_instruction",
-                     probe_instruction(p, PROBE_F32));
+    return json_pack("{s:s, s:i, s:f, s:f, s:s, s:f, s:s}", "cpu", r->cpu, "threads",
+                     (int)r->at.threads, "read_gbs", r->at.read_gbs, "int8_gmacs", r->at.int8_gmacs,
+                     "int8_instruction", r->int8_by, "f32_gmacs", r->at.f32_gmacs,
+                     "f32_instruction", r->f32_by);
 }
 
 /* One number of threads: a row of markdown, or an object added to `all`. */
-static int probe_threads(const trueno_ctx *ctx, uint32_t n_threads, json_t *all)
+static int probe_threads(trueno_ctx *ctx, uint32_t n_threads, json_t *all)
 {
-    struct probe *p = probe_new(n_threads, trueno_ctx_cpu_features(ctx));
-    if (!p) return cli_error("no probe with %u threads: %s", n_threads, strerror(errno));
-    double read = probe_read_gbs(p);
-    double int8 = probe_peak_gmacs(p, PROBE_INT8), f32 = probe_peak_gmacs(p, PROBE_F32);
-    const char *cpu = trueno_ctx_cpu_level(ctx);
-    int rc = CLI_OK;
+    trueno_error err = {TRUENO_OK, ""};
+    struct probed r = {.cpu = trueno_ctx_cpu_level(ctx), .at = {n_threads, 0, 0, 0}};
+    trueno_probe *p;
+    trueno_status st = trueno_probe_new(ctx, &p, n_threads, &err);
+    if (!st) st = trueno_probe_read_gbs(p, &r.at.read_gbs, &err);
+    if (!st) st = trueno_probe_peak_gmacs(p, TRUENO_PROBE_INT8, &r.at.int8_gmacs, &err);
+    if (!st) st = trueno_probe_peak_gmacs(p, TRUENO_PROBE_F32, &r.at.f32_gmacs, &err);
+    r.int8_by = trueno_probe_instruction(p, TRUENO_PROBE_INT8);
+    r.f32_by = trueno_probe_instruction(p, TRUENO_PROBE_F32);
+    trueno_probe_free(p);
+    if (st) return cli_failed("probe", st, err.message);
+    if (all && json_array_append_new(all, probe_json(&r)))
+        return cli_error("no memory for the results");
     if (!all)
-        printf("| %-8s | %7u | %9.1f | %11.1f | %-14s | %10.1f | %-12s |\n", cpu, n_threads, read,
-               int8, probe_instruction(p, PROBE_INT8), f32, probe_instruction(p, PROBE_F32));
-    else if (json_array_append_new(all, probe_json(p, n_threads, cpu, read, int8, f32)))
-        rc = cli_error("no memory for the results");
-    probe_free(p);
-    return rc;
+        printf("| %-8s | %7u | %9.1f | %11.1f | %-14s | %10.1f | %-12s |\n", r.cpu, n_threads,
+               r.at.read_gbs, r.at.int8_gmacs, r.int8_by, r.at.f32_gmacs, r.f32_by);
+    return CLI_OK;
 }
 
 int bench_probe(int argc, char **argv)

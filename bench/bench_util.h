@@ -4,9 +4,9 @@
 #define BENCH_UTIL_H
 
 #include "cli_util.h"
-#include "probe_util.h"
 
 #include "trueno.h"
+#include "trueno/machine.h"
 
 enum { BENCH_MAX_LIST = 32 };
 
@@ -32,20 +32,20 @@ void percent_text(char *out, size_t cap, double part, double whole);
 
 /* What the machine could do, probed before and after each repetition of a test. */
 struct roofs {
-    struct probe *probe;
-    enum probe_op op;
+    trueno_probe *probe;
+    trueno_probe_op op;
     double *read, *peak; /* [cap], GB/s and GMAC/s */
     size_t n, cap;
 };
 
 /* For up to `cap` probes. @return CLI_OK, or CLI_ERROR after a message; free in any case */
-int roofs_new(struct roofs *r, uint32_t n_threads, uint32_t cpu_features, size_t cap);
+int roofs_new(struct roofs *r, trueno_ctx *ctx, uint32_t n_threads, size_t cap);
 void roofs_free(struct roofs *r);
-/* Probes both roofs and keeps the figures. */
+/* Probes both roofs and keeps the figures: 0 where one failed. */
 void roofs_probe(struct roofs *r);
 
 /* Formats of quantised weights multiply integers, the others floats. */
-enum probe_op op_of_type(trueno_dtype type);
+trueno_probe_op op_of_type(trueno_dtype type);
 
 /* ------------------------------------------------------------------------- model tests */
 

@@ -1,17 +1,10 @@
 # examples/NAME.c and bench/NAME.c become bin/trueno-NAME. Files named *_util.c are shared: those of examples/ by
-# all programs, those of bench/ by its own, where *_util_ISA.c holds loops of one instruction set.
+# all programs, those of bench/ by its own.
 file(GLOB util CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/examples/*_util.c)
-file(GLOB bench_util CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/bench/*_util*.c)
-if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(FILTER bench_util EXCLUDE REGEX "_avx[a-z0-9]*\\.c$")
-endif()
-if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  list(FILTER bench_util EXCLUDE REGEX "_(neon|dotprod|i8mm)\\.c$")
-endif()
-tr_isa_flags(${bench_util})
+file(GLOB bench_util CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/bench/*_util.c)
 file(GLOB programs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/examples/*.c
      ${CMAKE_CURRENT_SOURCE_DIR}/bench/*.c)
-list(FILTER programs EXCLUDE REGEX "_util[^/]*\\.c$")
+list(FILTER programs EXCLUDE REGEX "_util\\.c$")
 foreach(file ${programs})
   get_filename_component(name ${file} NAME_WE)
   string(REPLACE "_" "-" name ${name})
