@@ -200,6 +200,7 @@ static void get_online(struct reader *in, struct tr_residual *o)
             o->covariance[i][k] = o->covariance[k][i] = get_number(in, -max, max);
         }
     }
+    in->bad |= !tr_residual_sound(o);
 }
 
 static void get_interval(struct reader *in, struct tr_interval *v)

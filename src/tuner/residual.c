@@ -97,3 +97,20 @@ void tr_residual_update(struct tr_residual *r, const float x[TRUENO_FEATURE_DIM]
     r->noise = fmax(NOISE_MIN, fmin(r->noise, NOISE_MAX));
     r->n++;
 }
+
+/* Cholesky's decomposition exists. */
+bool tr_residual_sound(const struct tr_residual *r)
+{
+    double l[TR_WEIGHTS][TR_WEIGHTS] = {{0}};
+    for (size_t i = 0; i < TR_WEIGHTS; i++) {
+        if (tr_residual_prior(i) == 0) continue;
+        for (size_t k = 0; k <= i; k++) {
+            double sum = r->covariance[i][k];
+            if (tr_residual_prior(k) == 0) continue;
+            for (size_t j = 0; j < k; j++) sum -= l[i][j] * l[k][j];
+            if (i == k && !(sum > 0)) return false;
+            l[i][k] = i == k ? sqrt(sum) : sum / l[k][k];
+        }
+    }
+    return true;
+}

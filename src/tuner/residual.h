@@ -41,4 +41,8 @@ double tr_residual_predict(const struct tr_residual *r, const float x[TRUENO_FEA
 void tr_residual_update(struct tr_residual *r, const float x[TRUENO_FEATURE_DIM], double target,
                         double slope);
 
+/* Whether its covariance is one (positive definite where it is not 0): from numbers that are not,
+ * updates make anything. */
+bool tr_residual_sound(const struct tr_residual *r);
+
 #endif
