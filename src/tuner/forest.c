@@ -488,11 +488,15 @@ void tr_forest_free(struct tr_forest *f)
 
 double tr_forest_predict(const struct tr_forest *f, const float *x, double *spread)
 {
+    float values[TR_FOREST_MAX_TREES]; /* a walk costs much more than a number */
     double sum = 0, squares = 0;
-    for (uint32_t tree = 0; tree < f->n_trees; tree++) sum += (double)leaf_of(f, tree, x)->value;
+    for (uint32_t tree = 0; tree < f->n_trees; tree++) {
+        values[tree] = leaf_of(f, tree, x)->value;
+        sum += (double)values[tree];
+    }
     double mean = sum / f->n_trees;
     for (uint32_t tree = 0; tree < f->n_trees && spread; tree++) {
-        double e = (double)leaf_of(f, tree, x)->value - mean;
+        double e = (double)values[tree] - mean;
         squares += e * e;
     }
     if (spread) *spread = sqrt(squares / f->n_trees);

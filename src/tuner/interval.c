@@ -3,7 +3,7 @@
 #include "tuner/interval.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <stddef.h>
 #include <string.h>
 
 #define STEP 0.02
@@ -25,23 +25,39 @@ void tr_interval_add(struct tr_interval *v, uint32_t group, double score)
     if (s->n < TR_SCORES) s->n++;
 }
 
-static int compare_doubles(const void *a, const void *b)
+/* The k-th smallest of v [n], from 0; changes their order. Hoare's FIND (CACM 4, 1961): a tenth of
+ * the time of a sort, after every observation. */
+static double select_nth(double *v, ptrdiff_t n, ptrdiff_t k)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    ptrdiff_t low = 0, high = n - 1;
+    while (low < high) {
+        double pivot = v[k];
+        ptrdiff_t i = low, j = high;
+        while (i <= j) {
+            while (v[i] < pivot) i++;
+            while (pivot < v[j]) j--;
+            if (i > j) break;
+            double swap = v[i];
+            v[i++] = v[j];
+            v[j--] = swap;
+        }
+        if (j < k) low = i;
+        if (k < i) high = j;
+    }
+    return v[k];
 }
 
 void tr_interval_settle(struct tr_interval *v, uint32_t group)
 {
     struct tr_scores *s = &v->groups[group];
-    double sorted[TR_SCORES];
+    double copy[TR_SCORES];
     s->q = INFINITY;
     if (s->n == 0 || s->alpha <= 0) return;
-    memcpy(sorted, s->score, s->n * sizeof *sorted);
-    qsort(sorted, s->n, sizeof *sorted, compare_doubles);
     /* of n + 1, so that a new row is among them */
-    double rank = ceil((1 - s->alpha) * (s->n + 1));
-    if (rank <= s->n) s->q = sorted[rank < 1 ? 0 : (size_t)rank - 1];
+    double rank = fmax(1, ceil((1 - s->alpha) * (s->n + 1)));
+    if (rank > s->n) return;
+    memcpy(copy, s->score, s->n * sizeof *copy);
+    s->q = select_nth(copy, (ptrdiff_t)s->n, (ptrdiff_t)rank - 1);
 }
 
 double tr_interval_factor(double *level, const struct tr_interval *v, uint32_t group, double u)

@@ -49,8 +49,8 @@ static double look(const trueno_regressor *r, double *u, const struct tr_run *ru
     return f;
 }
 
-void tr_regressor_predict_run(const trueno_regressor *r, trueno_prediction *p,
-                              const struct tr_run *run)
+/* Fills a prediction in; returns its uncertainty. */
+static double predict_run(const trueno_regressor *r, trueno_prediction *p, const struct tr_run *run)
 {
     const struct tr_times *t = &run->times;
     double u, f = look(r, &u, run);
@@ -63,6 +63,7 @@ void tr_regressor_predict_run(const trueno_regressor *r, trueno_prediction *p,
     double factor = tr_interval_factor(&p->level, &r->interval, t->group, u);
     p->lo = p->predicted_tps / factor;
     p->hi = fmin(p->predicted_tps * factor, p->roofline_tps);
+    return u;
 }
 
 static bool is_reference(const trueno_features *f)
@@ -87,7 +88,7 @@ trueno_status trueno_regressor_predict(const trueno_regressor *r, trueno_predict
     memcpy(out, &p, sizeof p);
     trueno_status status = tr_run_of(&run, f, err);
     if (status != TRUENO_OK) return status;
-    tr_regressor_predict_run(r, &p, &run);
+    predict_run(r, &p, &run);
     p.reference_hardware = is_reference(f);
     if (trueno_features_phase(f) == TRUENO_PHASE_PREFILL)
         p.ttft_ms = 1000 * run.times.roof.tokens / p.predicted_tps;
@@ -102,15 +103,14 @@ trueno_status trueno_regressor_observe(trueno_regressor *r, const trueno_feature
 {
     trueno_prediction p = TRUENO_PREDICTION_INIT;
     struct tr_run run;
-    double u, f_measured;
+    double f_measured;
 
     if (!r) return tr_fail(err, TRUENO_ERR_ARGUMENT, "observation: r is NULL");
     if (!(isfinite(tps) && tps > 0))
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "observation: %g tokens/s", tps);
     trueno_status status = tr_run_of(&run, f, err);
     if (status != TRUENO_OK) return status;
-    tr_regressor_predict_run(r, &p, &run);
-    look(r, &u, &run);
+    double u = predict_run(r, &p, &run);
     bool held = p.lo <= tps && tps <= p.hi, possible = tr_f_of(&f_measured, &run.times, tps);
     tr_interval_observe(&r->interval, run.times.group, held,
                         possible ? fabs(log(tps / p.predicted_tps)) / u : (double)NAN);

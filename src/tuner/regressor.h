@@ -34,10 +34,6 @@ double tr_regressor_trained_f(const trueno_regressor *r, const struct tr_run *ru
  * trees' f, and slots outside the trained range. */
 double tr_uncertainty(const struct tr_times *t, double f, double spread, size_t n_outside);
 
-/* A prediction that is filled in, of a run that was looked at. */
-void tr_regressor_predict_run(const trueno_regressor *r, trueno_prediction *p,
-                              const struct tr_run *run);
-
 /* Whether both were trained to the same f, so that what running adds to one fits the other. */
 bool tr_regressor_same_trained(const trueno_regressor *a, const trueno_regressor *b);
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "trueno/predict.h"
@@ -87,6 +88,36 @@ static void test_scores(void **state)
     v.groups[0].alpha = 0.999;
     tr_interval_settle(&v, 0);
     assert_true(fabs(width(&v, 0) - 3) < 1e-6);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The quantile of any scores, equal ones among them, is what sorting says. */
+static void test_quantile(void **state)
+{
+    static struct tr_interval v;
+    struct tr_random random;
+    double sorted[TR_SCORES];
+    (void)state;
+    tr_random_seed(&random, 20, 0);
+    for (int t = 0; t < 3000; t++) {
+        int n = 20 + (int)tr_random_below(&random, t % 2 ? 20 : 481);
+        uint32_t n_different = 1 + tr_random_below(&random, t % 3 ? 10 : 10000);
+        tr_interval_reset(&v);
+        for (int i = 0; i < n; i++) {
+            sorted[i] = tr_random_below(&random, n_different);
+            tr_interval_add(&v, 3, sorted[i]);
+        }
+        v.groups[3].alpha = 0.1 + 0.8 * tr_random_unit(&random);
+        tr_interval_settle(&v, 3);
+        qsort(sorted, (size_t)n, sizeof *sorted, compare_doubles);
+        int rank = (int)ceil((1 - v.groups[3].alpha) * (n + 1));
+        assert_true(v.groups[3].q == sorted[rank - 1]);
+    }
 }
 
 /* ------------------------------------------------------------------- through calls */
@@ -232,9 +263,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_miss_widens),  cmocka_unit_test(test_hit_narrows),
-        cmocka_unit_test(test_scores),       cmocka_unit_test(test_load),
-        cmocka_unit_test(test_from_nothing), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_miss_widens), cmocka_unit_test(test_hit_narrows),
+        cmocka_unit_test(test_scores),      cmocka_unit_test(test_quantile),
+        cmocka_unit_test(test_load),        cmocka_unit_test(test_from_nothing),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

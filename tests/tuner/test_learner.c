@@ -378,7 +378,8 @@ static void test_batch(void **state)
         tr_residual_update(&r, x[i], y[i], 0.7);
     }
     for (int i = 0; i < N; i++) {
-        for (int k = 0; k < N; k++) gram[i * N + k] = kernel(x[i], x[k]) + (i == k ? 0.0025 / (0.7 * 0.7) : 0);
+        for (int k = 0; k < N; k++)
+            gram[i * N + k] = kernel(x[i], x[k]) + (i == k ? 0.0025 / (0.7 * 0.7) : 0);
         alpha[i] = y[i];
     }
     solve(gram, alpha, N);
@@ -410,6 +411,31 @@ static void test_gate(void **state)
     assert_true(fabs(tr_residual_predict(&r, x, NULL)) < 1e-6);
 }
 
+/* However near the roof and however wrong the measurements, the covariance stays one. */
+static void test_sound(void **state)
+{
+    static struct tr_residual r;
+    float x[TRUENO_FEATURE_DIM];
+    struct tr_random random;
+    (void)state;
+    tr_random_seed(&random, 20, 0);
+    tr_residual_reset(&r);
+    assert_true(tr_residual_sound(&r));
+    for (int i = 0; i < 20000; i++) {
+        for (int k = 0; k < TRUENO_FEATURE_DIM; k++)
+            x[k] = tr_random_below(&random, 2) ? (float)tr_random_unit(&random) : i % 3 ? 0 : 1;
+        double slope = exp2(-20 * tr_random_unit(&random));
+        tr_residual_update(&r, x, 60 * tr_random_unit(&random) - 30, i % 2 ? 1 : slope);
+        assert_true(i % 500 || tr_residual_sound(&r));
+    }
+    for (size_t i = 0; i < TR_WEIGHTS; i++) {
+        assert_true(isfinite(r.mean[i]));
+        for (size_t k = 0; k < i; k++) assert_true(r.covariance[i][k] == r.covariance[k][i]);
+    }
+    r.covariance[1][0] = r.covariance[0][1] = 2 * tr_residual_prior(0);
+    assert_false(tr_residual_sound(&r));
+}
+
 /* The same run for ever: nothing winds up, and it still learns something new. */
 static void test_bounded(void **state)
 {
@@ -427,7 +453,7 @@ static void test_bounded(void **state)
                         r.covariance[k][k] <= tr_residual_prior(k) * (1 + 1e-12));
     }
     assert_true(fabs(tr_residual_predict(&r, x, &variance) - 1) < 1e-3);
-    assert_true(variance > 0 && variance < 1e-4);
+    assert_true(variance > 0 && variance < 1e-4 && tr_residual_sound(&r));
     tr_residual_predict(&r, other, &variance);
     assert_true(variance / r.noise > 96 && variance / r.noise < 501);
     for (int i = 0; i < 20; i++) tr_residual_update(&r, other, -1, 1);
@@ -478,7 +504,7 @@ int main(void)
         cmocka_unit_test(test_refusals),      cmocka_unit_test(test_side_fields),
         cmocka_unit_test(test_one_weight),    cmocka_unit_test(test_batch),
         cmocka_unit_test(test_gate),          cmocka_unit_test(test_bounded),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_sound),         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
