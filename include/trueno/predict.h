@@ -42,10 +42,10 @@ typedef enum trueno_bound {
 typedef struct trueno_prediction {
     size_t struct_size;
     double predicted_tps; /**< tokens per second, all sequences together; at most roofline_tps */
-    double lo;            /**< lower end of the interval */
+    double lo;            /**< lower end of the interval; may be 0 */
     double hi;            /**< upper end, at most roofline_tps */
     double level; /**< share of runs that the interval is to hold, 0.9; 0: a factor of two both
-                     ways, from no data */
+                     ways, from fewer than 20 measurements of such runs */
     double roofline_tps;     /**< no run is faster */
     double efficiency;       /**< predicted_tps / roofline_tps */
     double confidence;       /**< share of held-out rows that were predicted within 20 %; 0: none */
@@ -119,8 +119,9 @@ TRUENO_API trueno_status trueno_regressor_with_random_forest(trueno_ctx *ctx,
 TRUENO_API void trueno_regressor_free(trueno_regressor *r);
 
 /** Fits a linear model (ridge, closed form; the penalty by five folds) to n measured rows: tps[i]
- * tokens per second, all sequences of rows[i] together. Replaces what was learned before; on
- * failure that stays. report may be NULL.
+ * tokens per second, all sequences of rows[i] together. Replaces what was learned before,
+ * trueno_regressor_observe and learners (learner.h) included; on failure that stays. report may be
+ * NULL.
  *  @return OK; ERR_ARGUMENT (NULL, a rate that is not above 0, struct_size); ERR_INVALID_FEATURE,
  * the message names the row; ERR_INSUFFICIENT_DATA: fewer than 10 rows can be used; ERR_NO_MEMORY
  */

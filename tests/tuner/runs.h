@@ -83,7 +83,7 @@ static inline void free_rows(struct rows *r)
 static inline int setup(void **state)
 {
     (void)state;
-    return trueno_ctx_new(&ctx, NULL, NULL);
+    return trueno_ctx_new(&ctx, NULL, NULL) != TRUENO_OK;
 }
 
 static inline int teardown(void **state)

@@ -12,6 +12,7 @@
 #include "base/hooks.h"
 #include "trueno/predict.h"
 #include "tuner/ridge.h"
+#include "tuner/run.h"
 #include "tuner/runs.h"
 
 static trueno_regressor *new_forest(uint32_t n_trees)
@@ -199,6 +200,21 @@ static void test_laws(void **state)
     free_rows(&rows);
 }
 
+/* f is of every feature but those that act through the floor, and those that cannot matter. */
+static void test_learned_slots(void **state)
+{
+    int n = 0;
+    (void)state;
+    for (int i = 0; i < TRUENO_FEATURE_DIM; i++) {
+        trueno_feature_info info;
+        assert_int_equal(trueno_feature_info_get(&info, (trueno_feature)i), TRUENO_OK);
+        if (info.inert || i == 27 || i == 30 || i == 31) continue;
+        assert_true(n < TR_LEARNED && tr_learned_slots[n] == i);
+        n++;
+    }
+    assert_int_equal(n, TR_LEARNED);
+}
+
 /* Failing leaves what was learned; rates above the roof teach nothing. */
 static void test_refusals(void **state)
 {
@@ -361,15 +377,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_specification),
-        cmocka_unit_test(test_prior),
-        cmocka_unit_test(test_new_rows),
-        cmocka_unit_test(test_laws),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_seeds),
-        cmocka_unit_test(test_ridge),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_nothing_held_out),
+        cmocka_unit_test(test_specification), cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_new_rows),      cmocka_unit_test(test_laws),
+        cmocka_unit_test(test_learned_slots), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_seeds),         cmocka_unit_test(test_ridge),
+        cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_nothing_held_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

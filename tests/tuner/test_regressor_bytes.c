@@ -160,6 +160,10 @@ static void test_round_trip(void **state)
             struct bytes again = export_of(back), cloned = export_of(clone);
             assert_true(again.n == b.n && memcmp(again.p, b.p, b.n) == 0);
             assert_true(cloned.n == b.n && memcmp(cloned.p, b.p, b.n) == 0);
+            trueno_learner *l; /* of one, fits the other */
+            assert_int_equal(trueno_learner_new(r, &l, NULL), TRUENO_OK);
+            assert_int_equal(trueno_regressor_apply_learner(back, l, NULL), TRUENO_OK);
+            trueno_learner_free(l);
             assert_same_later(r, back);
             trueno_features f = TRUENO_FEATURES_INIT; /* a clone stands alone */
             f.model_params_b = 7;
