@@ -42,10 +42,10 @@ typedef enum trueno_bound {
 typedef struct trueno_prediction {
     size_t struct_size;
     double predicted_tps; /**< tokens per second, all sequences together; at most roofline_tps */
-    double lo;            /**< lower end of the interval */
+    double lo;            /**< lower end of the interval; may be 0 */
     double hi;            /**< upper end, at most roofline_tps */
     double level; /**< share of runs that the interval is to hold, 0.9; 0: a factor of two both
-                     ways, from no data */
+                     ways, from fewer than 20 measurements of such runs */
     double roofline_tps;     /**< no run is faster */
     double efficiency;       /**< predicted_tps / roofline_tps */
     double confidence;       /**< share of held-out rows that were predicted within 20 %; 0: none */
@@ -98,7 +98,7 @@ typedef struct trueno_train_report {
     }
 
 /** Predicts throughput. Predictions may be made from several threads at once, but not while it is
- * trained. */
+ * trained or observes. */
 typedef struct trueno_regressor trueno_regressor;
 
 /** A regressor that knows nothing but the prior. The caller owns *out.
@@ -119,8 +119,9 @@ TRUENO_API trueno_status trueno_regressor_with_random_forest(trueno_ctx *ctx,
 TRUENO_API void trueno_regressor_free(trueno_regressor *r);
 
 /** Fits a linear model (ridge, closed form; the penalty by five folds) to n measured rows: tps[i]
- * tokens per second, all sequences of rows[i] together. Replaces what was learned before; on
- * failure that stays. report may be NULL.
+ * tokens per second, all sequences of rows[i] together. Replaces what was learned before,
+ * trueno_regressor_observe and learners (learner.h) included; on failure that stays. report may be
+ * NULL.
  *  @return OK; ERR_ARGUMENT (NULL, a rate that is not above 0, struct_size); ERR_INVALID_FEATURE,
  * the message names the row; ERR_INSUFFICIENT_DATA: fewer than 10 rows can be used; ERR_NO_MEMORY
  */
@@ -142,6 +143,45 @@ TRUENO_API trueno_status trueno_regressor_train_random_forest(trueno_regressor *
  * model is unknown */
 TRUENO_API trueno_status trueno_regressor_predict(const trueno_regressor *r, trueno_prediction *out,
                                                   const trueno_features *f, trueno_error *err);
+
+/** Tells it what a run was measured at: tps tokens per second, all sequences together. Changes the
+ * interval alone, for runs of the same phase on the same kind of device (CPU or GPU): it is to hold
+ * 90 % of the last measurements (adaptive conformal inference, Gibbs and Candes 2021), so each
+ * measurement outside of it makes it wider, up to everything from 0 to the roof, and each inside a
+ * little narrower. From 20 measurements, or rows that training held out, it has a level. A rate at
+ * or above the roof counts as a miss in trueno_regressor_coverage, and teaches nothing.
+ *  @return OK; ERR_ARGUMENT (NULL, a rate that is not above 0); ERR_INVALID_FEATURE as
+ * trueno_regressor_predict */
+TRUENO_API trueno_status trueno_regressor_observe(trueno_regressor *r, const trueno_features *f,
+                                                  double tps, trueno_error *err);
+
+/** Share of the last n (up to 500) observations that lay within the interval predicted for them;
+ * those without a level do not count. NaN where n is 0.
+ *  @return OK; ERR_ARGUMENT: NULL */
+TRUENO_API trueno_status trueno_regressor_coverage(const trueno_regressor *r, double *share,
+                                                   size_t *n);
+
+/** Updates behind what a learner (learner.h) added to it; 0: nothing was added since it was
+ * trained. */
+TRUENO_API uint64_t trueno_regressor_online_updates(const trueno_regressor *r);
+
+/** A copy with everything that was learned. The caller owns *out.
+ *  @return OK; ERR_ARGUMENT; ERR_NO_MEMORY */
+TRUENO_API trueno_status trueno_regressor_clone(const trueno_regressor *r, trueno_regressor **out,
+                                                trueno_error *err);
+
+/** Everything that it knows as bytes, little-endian, with a version and a checksum. *len is how
+ * many that are; buf NULL: only that.
+ *  @return OK; ERR_ARGUMENT; ERR_TOO_LARGE: more than cap, nothing was written */
+TRUENO_API trueno_status trueno_regressor_export(const trueno_regressor *r, void *buf, size_t cap,
+                                                 size_t *len, trueno_error *err);
+
+/** A regressor from such bytes, which may be anything; it predicts the same bits. The caller owns
+ * *out.
+ *  @return OK; ERR_ARGUMENT; ERR_TRUNCATED: fewer bytes than they announce; ERR_FORMAT: not of a
+ * regressor; ERR_VERSION; ERR_CORRUPT: the checksum, or values that cannot be; ERR_NO_MEMORY */
+TRUENO_API trueno_status trueno_regressor_import(trueno_ctx *ctx, trueno_regressor **out,
+                                                 const void *buf, size_t len, trueno_error *err);
 
 #ifdef __cplusplus
 }

@@ -364,6 +364,12 @@ void trueno_features_init(trueno_features *f)
     if (f) *f = unset;
 }
 
+void tr_features_vector_of_raw(float x[TRUENO_FEATURE_DIM], const tr_raw_values raw)
+{
+    for (size_t i = 0; i < TRUENO_FEATURE_DIM; i++)
+        x[i] = raw[i] == TRUENO_UNSET ? 0 : (float)encode(i, raw[i]);
+}
+
 trueno_status trueno_features_to_vector(float x[TRUENO_FEATURE_DIM], const trueno_features *f,
                                         trueno_error *err)
 {
@@ -371,8 +377,7 @@ trueno_status trueno_features_to_vector(float x[TRUENO_FEATURE_DIM], const truen
     if (!x) return tr_fail(err, TRUENO_ERR_ARGUMENT, "features: x is NULL");
     memset(x, 0, TRUENO_FEATURE_DIM * sizeof *x);
     trueno_status status = tr_features_resolve(raw, f, err);
-    for (size_t i = 0; i < TRUENO_FEATURE_DIM && status == TRUENO_OK; i++)
-        if (raw[i] != TRUENO_UNSET) x[i] = (float)encode(i, raw[i]);
+    if (status == TRUENO_OK) tr_features_vector_of_raw(x, raw);
     return status;
 }
 

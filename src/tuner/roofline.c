@@ -23,14 +23,12 @@ static double attended(const tr_raw_values raw, double new_tokens)
     return new_tokens * (first + seq) / 2;
 }
 
-trueno_status tr_roofline_of(struct tr_roofline *out, const trueno_features *f, trueno_error *err)
+trueno_status tr_roofline_of_raw(struct tr_roofline *out, const tr_raw_values raw,
+                                 const trueno_features *f, trueno_error *err)
 {
-    tr_raw_values raw;
     struct tr_roofline r = {0};
 
     memset(out, 0, sizeof *out);
-    trueno_status status = tr_features_resolve(raw, f, err);
-    if (status != TRUENO_OK) return status;
     if (raw[TRUENO_FEATURE_MODEL_PARAMS_B] == TRUENO_UNSET)
         return tr_fail(err, TRUENO_ERR_INVALID_FEATURE,
                        "model_params_b is not given, nor weight_bytes_per_pass");
@@ -64,4 +62,12 @@ trueno_status tr_roofline_of(struct tr_roofline *out, const trueno_features *f, 
     r.tps = r.t_floor > 0 ? r.tokens / r.t_floor : 0;
     *out = r;
     return TRUENO_OK;
+}
+
+trueno_status tr_roofline_of(struct tr_roofline *out, const trueno_features *f, trueno_error *err)
+{
+    tr_raw_values raw;
+    memset(out, 0, sizeof *out);
+    trueno_status status = tr_features_resolve(raw, f, err);
+    return status == TRUENO_OK ? tr_roofline_of_raw(out, raw, f, err) : status;
 }

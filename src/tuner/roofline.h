@@ -20,4 +20,8 @@ struct tr_roofline {
  * ERR_INVALID_FEATURE as trueno_features_validate, and where the size of the model is unknown. */
 trueno_status tr_roofline_of(struct tr_roofline *out, const trueno_features *f, trueno_error *err);
 
+/* The same from values that were resolved from f. */
+trueno_status tr_roofline_of_raw(struct tr_roofline *out, const tr_raw_values raw,
+                                 const trueno_features *f, trueno_error *err);
+
 #endif

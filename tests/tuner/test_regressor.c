@@ -11,31 +11,15 @@
 
 #include "base/hooks.h"
 #include "trueno/predict.h"
-#include "tuner/random.h"
 #include "tuner/ridge.h"
-
-static trueno_ctx *ctx;
-
-static trueno_regressor *new_regressor(void)
-{
-    trueno_regressor *r;
-    assert_int_equal(trueno_regressor_new(ctx, &r, NULL), TRUENO_OK);
-    return r;
-}
+#include "tuner/run.h"
+#include "tuner/runs.h"
 
 static trueno_regressor *new_forest(uint32_t n_trees)
 {
     trueno_regressor *r;
     assert_int_equal(trueno_regressor_with_random_forest(ctx, &r, n_trees, NULL, NULL), TRUENO_OK);
     return r;
-}
-
-static trueno_prediction predict(const trueno_regressor *r, const trueno_features *f)
-{
-    trueno_prediction p = TRUENO_PREDICTION_INIT;
-    trueno_error err = {TRUENO_OK, ""};
-    if (trueno_regressor_predict(r, &p, f, &err) != TRUENO_OK) fail_msg("%s", err.message);
-    return p;
 }
 
 /* Trains r with a forest or a ridge. */
@@ -143,61 +127,6 @@ static void test_prior(void **state)
     trueno_regressor_free(forest);
 }
 
-/* Random runs. */
-static trueno_features random_run(struct tr_random *random)
-{
-    trueno_features f = TRUENO_FEATURES_INIT;
-    f.model_params_b = exp2(tr_random_unit(random) * 10 - 4);
-    f.batch_size = 1 + tr_random_below(random, 32);
-    f.quant = (trueno_quant)tr_random_below(random, TRUENO_QUANT_COUNT);
-    f.gpu_mem_bw_gbs = exp2(3 + tr_random_unit(random) * 9);
-    f.gpu_compute_tflops = exp2(tr_random_unit(random) * 10);
-    f.cpu_threads = 1 + tr_random_below(random, 16);
-    f.temperature = 3 * tr_random_unit(random);
-    f.vram_gb = tr_random_below(random, 2) ? 80 : 0;
-    f.sm_count = 1 + tr_random_below(random, 132);
-    if (tr_random_below(random, 3) == 0) f.prompt_tokens = 1 + tr_random_below(random, 2048);
-    return f;
-}
-
-/* What lies above the roof's time shrinks with the threads and for batches above 8. */
-static double true_rate(const trueno_regressor *prior, const trueno_features *f,
-                        struct tr_random *random, double noise)
-{
-    trueno_prediction p = predict(prior, f);
-    double g = -0.8 + 0.1 * f->cpu_threads + (f->batch_size > 8 ? 0.7 : 0);
-    double above = 1 / p.predicted_tps - 1 / p.roofline_tps, e = 0;
-    for (int i = 0; i < 12; i++) e += tr_random_unit(random) - 0.5; /* variance 1 */
-    return 1 / (1 / p.roofline_tps + above * exp(noise * e - g));
-}
-
-struct rows {
-    trueno_features *f;
-    double *tps;
-    size_t n;
-};
-
-static struct rows random_rows(size_t n, uint64_t seed, double noise)
-{
-    struct rows r = {malloc(n * sizeof(trueno_features)), malloc(n * sizeof(double)), n};
-    trueno_regressor *prior = new_regressor();
-    struct tr_random random;
-    assert_true(r.f && r.tps);
-    tr_random_seed(&random, seed, 0);
-    for (size_t i = 0; i < n; i++) {
-        r.f[i] = random_run(&random);
-        r.tps[i] = true_rate(prior, &r.f[i], &random, noise);
-    }
-    trueno_regressor_free(prior);
-    return r;
-}
-
-static void free_rows(struct rows *r)
-{
-    free(r->f);
-    free(r->tps);
-}
-
 /* New rows are predicted about as well as the report says, better than by the prior, and the
  * interval holds about as many as it says. */
 static void test_new_rows(void **state)
@@ -269,6 +198,21 @@ static void test_laws(void **state)
         trueno_regressor_free(r);
     }
     free_rows(&rows);
+}
+
+/* f is of every feature but those that act through the floor, and those that cannot matter. */
+static void test_learned_slots(void **state)
+{
+    int n = 0;
+    (void)state;
+    for (int i = 0; i < TRUENO_FEATURE_DIM; i++) {
+        trueno_feature_info info;
+        assert_int_equal(trueno_feature_info_get(&info, (trueno_feature)i), TRUENO_OK);
+        if (info.inert || i == 27 || i == 30 || i == 31) continue;
+        assert_true(n < TR_LEARNED && tr_learned_slots[n] == i);
+        n++;
+    }
+    assert_int_equal(n, TR_LEARNED);
 }
 
 /* Failing leaves what was learned; rates above the roof teach nothing. */
@@ -430,31 +374,14 @@ static void test_no_memory(void **state)
     free_rows(&rows);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return trueno_ctx_new(&ctx, NULL, NULL);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    trueno_ctx_free(ctx);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_specification),
-        cmocka_unit_test(test_prior),
-        cmocka_unit_test(test_new_rows),
-        cmocka_unit_test(test_laws),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_seeds),
-        cmocka_unit_test(test_ridge),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_nothing_held_out),
+        cmocka_unit_test(test_specification), cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_new_rows),      cmocka_unit_test(test_laws),
+        cmocka_unit_test(test_learned_slots), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_seeds),         cmocka_unit_test(test_ridge),
+        cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_nothing_held_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside of a regressor: f = what was trained + what running added. */
+#ifndef TR_REGRESSOR_H
+#define TR_REGRESSOR_H
+
+#include "trueno/predict.h"
+#include "tuner/forest.h"
+#include "tuner/interval.h"
+#include "tuner/residual.h"
+#include "tuner/ridge.h"
+
+struct trueno_regressor {
+    trueno_ctx *ctx;
+    bool may_grow; /* made with a forest */
+    uint32_t n_trees;
+    trueno_forest_options forest_options;
+
+    trueno_source source;
+    struct tr_ridge ridge;
+    struct tr_forest *forest;
+    float min[TR_LEARNED], max[TR_LEARNED]; /* of the rows that were learned */
+    double confidence;                      /* share of held-out rows within 20 % */
+    struct tr_residual online;
+    struct tr_interval interval;
+};
+
+/* Makes one that knows nothing. */
+trueno_status tr_regressor_make(trueno_ctx *ctx, trueno_regressor **out, trueno_error *err);
+
+/* The f that was trained, without what running added. spread: deviation of the trees. */
+double tr_regressor_trained_f(const trueno_regressor *r, const struct tr_run *run, double *spread);
+
+/* What one may be wrong by in ln(tokens/s), up to a factor: always something, the spread of the
+ * trees' f, and slots outside the trained range. */
+double tr_uncertainty(const struct tr_times *t, double f, double spread, size_t n_outside);
+
+/* Whether both were trained to the same f, so that what running adds to one fits the other. */
+bool tr_regressor_same_trained(const trueno_regressor *a, const trueno_regressor *b);
+
+#endif

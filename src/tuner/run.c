@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs, and the scale on which they are learned (run.h). */
+#include "tuner/run.h"
+
+#include <math.h>
+
+const uint8_t tr_learned_slots[TR_LEARNED] = {
+    0,  1,  2,  3,  4,  5,  6,  7,  9,  10, 11, 12, 13, 14, 15, 16, 20, 21,
+    22, 23, 24, 25, 26, 28, 29, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41,
+};
+
+/* Beyond this the time above the floor is nothing, or more than anybody waits for. */
+#define F_MAX 40
+
+/* Shares of bandwidth and of peak that decoding and matrix products usually reach. Medians over
+ * published runs of other engines for GPUs (GDDR 0.75, unified memory 0.73), a guess for CPUs and
+ * for compute; what does not overlap is a fifth of the smaller side. */
+static double usual_excess(const struct tr_roofline *roof, const tr_raw_values raw)
+{
+    bool cpu = raw[TRUENO_FEATURE_VRAM_GB] == 0;
+    bool unified = !cpu && raw[TRUENO_FEATURE_IS_UNIFIED_MEMORY] == 1;
+    double e_mem = cpu ? 0.85 : unified ? 0.73 : 0.75, e_cmp = cpu ? 0.60 : 0.45;
+    return (1 / e_mem - 1) * roof->t_mem + (1 / e_cmp - 1) * roof->t_cmp +
+           0.2 * fmin(roof->t_mem, roof->t_cmp);
+}
+
+trueno_status tr_run_of(struct tr_run *out, const trueno_features *f, trueno_error *err)
+{
+    tr_raw_values raw;
+    trueno_status status = tr_features_resolve(raw, f, err);
+    if (status == TRUENO_OK) status = tr_roofline_of_raw(&out->times.roof, raw, f, err);
+    if (status != TRUENO_OK) return status;
+    out->times.excess = usual_excess(&out->times.roof, raw);
+    uint32_t gpu = raw[TRUENO_FEATURE_VRAM_GB] != 0;
+    out->times.group = 2 * gpu + (trueno_features_phase(f) == TRUENO_PHASE_PREFILL);
+    tr_features_vector_of_raw(out->vector, raw);
+    for (size_t k = 0; k < TR_LEARNED; k++) out->x[k] = out->vector[tr_learned_slots[k]];
+    return TRUENO_OK;
+}
+
+double tr_tps_of(const struct tr_times *t, double f)
+{
+    double bounded = fmax(-F_MAX, fmin(f, F_MAX));
+    return fmin(t->roof.tokens / (t->roof.t_floor + t->excess * exp(-bounded)), t->roof.tps);
+}
+
+bool tr_f_of(double *f, const struct tr_times *t, double tps)
+{
+    double above = t->roof.tokens / tps - t->roof.t_floor;
+    if (!(above > t->roof.t_floor * 1e-9)) return false;
+    *f = log(t->excess / above);
+    return true;
+}
