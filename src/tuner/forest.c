@@ -9,27 +9,10 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "tuner/forest_impl.h"
 #include "tuner/random.h"
 
-enum { MAX_BINS = 255, LEAF = 0xffff, MAX_DEPTH = 31 };
-
-/* x[feature] <= value goes to the next node, others to node `right`. A leaf's value is its mean, or
- * the number of its distribution. */
-struct node {
-    float value;
-    uint16_t right, feature;
-};
-
-struct tr_forest {
-    trueno_ctx *ctx;
-    uint32_t n_trees, n_classes; /* 0 classes: regression */
-    uint32_t n_nodes, n_leaves;
-    uint32_t *roots;    /* [n_trees] */
-    struct node *nodes; /* [n_nodes] */
-    float *shares;      /* classes: [n_leaves][n_classes] */
-    double oob_error;
-    size_t n_oob;
-};
+enum { MAX_BINS = 255, LEAF = TR_FOREST_LEAF, MAX_DEPTH = TR_FOREST_MAX_DEPTH };
 
 /* ------------------------------------------------------------------------ bins */
 
@@ -219,7 +202,7 @@ static trueno_status too_large(const struct grower *g)
                    TR_FOREST_MAX_NODES);
 }
 
-static void make_leaf(struct grower *g, struct node *node, const struct sums *all)
+static void make_leaf(struct grower *g, struct tr_forest_node *node, const struct sums *all)
 {
     struct tr_forest *f = g->f;
     node->feature = LEAF;
@@ -278,7 +261,8 @@ static trueno_status grow_tree(struct grower *g, uint32_t n, uint32_t *spare)
             make_leaf(g, &g->f->nodes[at], &all);
             continue;
         }
-        g->f->nodes[at] = (struct node){g->bins->cuts[s.feature][s.bin], 0, (uint16_t)s.feature};
+        g->f->nodes[at] =
+            (struct tr_forest_node){g->bins->cuts[s.feature][s.bin], 0, (uint16_t)s.feature};
         uint32_t left = partition(rows, t.n, g->bins->of + s.feature * g->d->n, s.bin, spare);
         stack[n_tasks++] = (struct task){t.begin + left, t.n - left, t.depth + 1, at};
         stack[n_tasks++] = (struct task){t.begin, left, t.depth + 1, UINT32_MAX};
@@ -286,9 +270,10 @@ static trueno_status grow_tree(struct grower *g, uint32_t n, uint32_t *spare)
     return TRUENO_OK;
 }
 
-static const struct node *leaf_of(const struct tr_forest *f, uint32_t tree, const float *x)
+static const struct tr_forest_node *leaf_of(const struct tr_forest *f, uint32_t tree,
+                                            const float *x)
 {
-    const struct node *node = f->nodes + f->roots[tree];
+    const struct tr_forest_node *node = f->nodes + f->roots[tree];
     while (node->feature != LEAF)
         node = x[node->feature] <= node->value ? node + 1 : f->nodes + node->right;
     return node;
@@ -301,7 +286,7 @@ static void vote(struct grower *g, uint32_t tree)
     const uint32_t n_classes = g->f->n_classes, width = n_classes ? n_classes : 1;
     for (size_t i = 0; i < g->d->n; i++) {
         if (g->seen[i]) continue;
-        const struct node *leaf = leaf_of(g->f, tree, g->d->x + i * g->d->n_features);
+        const struct tr_forest_node *leaf = leaf_of(g->f, tree, g->d->x + i * g->d->n_features);
         double *votes = g->votes + i * width;
         g->n_votes[i]++;
         if (n_classes == 0) votes[0] += (double)leaf->value;
@@ -324,7 +309,8 @@ static void count_oob(struct grower *g)
     double sum = 0;
     for (size_t i = 0; i < g->d->n; i++) {
         const double *votes = g->votes + i * width;
-        if (g->d->oob) g->d->oob[i] = g->n_votes[i] ? votes[0] / g->n_votes[i] : NAN;
+        for (uint32_t c = 0; c < width && g->d->oob; c++)
+            g->d->oob[i * width + c] = g->n_votes[i] ? votes[c] / g->n_votes[i] : NAN;
         if (g->n_votes[i] == 0) continue;
         g->f->n_oob++;
         double e = n_classes ? largest(votes, n_classes) != g->d->labels[i]
@@ -424,11 +410,14 @@ static bool grower_alloc(struct grower *g, struct tr_arena *arena, uint32_t **sp
     return true;
 }
 
-static struct tr_forest *forest_alloc(trueno_ctx *ctx, uint32_t n_trees, uint32_t n_classes)
+static struct tr_forest *forest_alloc(trueno_ctx *ctx, const struct tr_forest_data *d,
+                                      uint32_t n_trees)
 {
+    const uint32_t n_classes = d->labels ? d->n_classes : 0;
     struct tr_forest *f = tr_calloc(ctx, 1, sizeof *f);
     if (!f) return NULL;
     f->ctx = ctx;
+    f->n_features = (uint32_t)d->n_features;
     f->n_trees = n_trees;
     f->n_classes = n_classes;
     f->roots = tr_calloc(ctx, n_trees, sizeof *f->roots);
@@ -442,7 +431,7 @@ static struct tr_forest *forest_alloc(trueno_ctx *ctx, uint32_t n_trees, uint32_
 /* Gives back what was not needed. */
 static void shrink(struct tr_forest *f)
 {
-    struct node *nodes = tr_realloc(f->ctx, f->nodes, f->n_nodes * sizeof *nodes);
+    struct tr_forest_node *nodes = tr_realloc(f->ctx, f->nodes, f->n_nodes * sizeof *nodes);
     if (nodes) f->nodes = nodes;
     if (!f->shares) return;
     float *shares =
@@ -462,8 +451,7 @@ trueno_status tr_forest_train(struct tr_forest **out, trueno_ctx *ctx,
     if (status == TRUENO_OK) status = check_data(data, err);
     if (status != TRUENO_OK) return status;
     struct grower *g = tr_calloc(ctx, 1, sizeof *g);
-    struct tr_forest *f =
-        g ? forest_alloc(ctx, opt->n_trees, data->labels ? data->n_classes : 0) : NULL;
+    struct tr_forest *f = g ? forest_alloc(ctx, data, opt->n_trees) : NULL;
     if (f) {
         g->f = f;
         g->d = data;
@@ -525,6 +513,16 @@ double tr_forest_oob_error(const struct tr_forest *f, size_t *n)
 {
     *n = f->n_oob;
     return f->oob_error;
+}
+
+uint32_t tr_forest_features(const struct tr_forest *f)
+{
+    return f->n_features;
+}
+
+uint32_t tr_forest_classes(const struct tr_forest *f)
+{
+    return f->n_classes;
 }
 
 size_t tr_forest_nodes(const struct tr_forest *f, const void **bytes)

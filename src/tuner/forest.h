@@ -38,8 +38,8 @@ struct tr_forest_data {
     const double *y;        /* regression: [n] targets within TR_FOREST_MAX_TARGET; else NULL */
     const uint32_t *labels; /* classes: [n], below n_classes; else NULL */
     uint32_t n_classes;
-    double *oob; /* regression: [n] receives what trees that have not seen a row predict for it, NaN
-                    if all have; or NULL */
+    double *oob; /* receives what trees that have not seen a row predict for it, NaN if all have:
+                    [n], of classes [n][n_classes]; or NULL */
 };
 
 struct tr_forest;
@@ -63,7 +63,22 @@ void tr_forest_classify(const struct tr_forest *f, const float *x, double *p);
  * or the share of wrong classes. n: how many rows that were; error is NaN if it is 0. */
 double tr_forest_oob_error(const struct tr_forest *f, size_t *n);
 
+/* What a forest is asked with: x [features]; classes that p receives, 0 of a regression. */
+uint32_t tr_forest_features(const struct tr_forest *f);
+uint32_t tr_forest_classes(const struct tr_forest *f);
+
 /* Bytes that make up the model, for comparisons. */
 size_t tr_forest_nodes(const struct tr_forest *f, const void **bytes);
+
+/* In a file: little-endian, no padding, the same bytes on every machine; forest_bytes.c tells the
+ * layout. A forest that was read predicts what the written one does, to the bit. */
+size_t tr_forest_bytes(const struct tr_forest *f);
+/* Writes tr_forest_bytes(f) bytes. */
+void tr_forest_write(const struct tr_forest *f, uint8_t *out);
+/* Reads the forest that the n bytes at p are; any bytes may be there. The caller checks that it is
+ * a forest of its features and classes (above).
+ * ERR_TRUNCATED; ERR_CORRUPT: it is none, or bytes follow; ERR_NO_MEMORY. *out is then NULL. */
+trueno_status tr_forest_read(struct tr_forest **out, trueno_ctx *ctx, const uint8_t *p, size_t n,
+                             trueno_error *err);
 
 #endif
