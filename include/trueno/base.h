@@ -71,8 +71,19 @@ typedef enum trueno_status {
     TRUENO_ERR_DEVICE = 10,     /**< a GPU or its driver failed */
     TRUENO_ERR_NOT_FOUND = 11,  /**< no key, tensor, kernel or template of that name */
     TRUENO_ERR_NUMERIC = 12,    /**< NaN or infinity where a number is needed, as in logits */
-    TRUENO_ERR_INVALID_FEATURE = 13,  /**< features of the tuner out of range or contradictory */
-    TRUENO_ERR_INSUFFICIENT_DATA = 14 /**< too few rows to learn from */
+    TRUENO_ERR_INVALID_FEATURE = 13,   /**< features of the tuner out of range or contradictory */
+    TRUENO_ERR_INSUFFICIENT_DATA = 14, /**< too few rows to learn from */
+    TRUENO_ERR_TRAINING = 15,     /**< nothing can be learned from these rows: the fit failed */
+    TRUENO_ERR_PREDICTION = 16,   /**< the features do not suffice for a prediction */
+    TRUENO_ERR_NOT_MEASURED = 17, /**< a figure that only a measurement gives was never measured */
+    TRUENO_ERR_READ_ONLY = 18,    /**< a file cannot be written: no permission, or the file system
+                                     is read-only */
+    TRUENO_ERR_FORMAT = 19,       /**< the input is of another format: wrong magic or syntax */
+    TRUENO_ERR_VERSION = 20,      /**< the input is of a newer major version */
+    TRUENO_ERR_STRICT_MISS = 21,  /**< a strict tuner knows nothing of that problem */
+    TRUENO_ERR_NOISY = 22,        /**< the machine is too unsteady to measure differences */
+    TRUENO_ERR_BUDGET_EXCEEDED = 23, /**< a run took longer than the budget that is enforced */
+    TRUENO_ERR_ASSERTION = 24        /**< an assertion of a brick failed */
 } trueno_status;
 
 /** Name of a status, e.g. "corrupt". Never NULL; static storage; unknown values give "unknown

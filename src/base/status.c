@@ -29,6 +29,16 @@ const char *trueno_status_str(trueno_status status)
         [TRUENO_ERR_NUMERIC] = "numeric",
         [TRUENO_ERR_INVALID_FEATURE] = "invalid feature",
         [TRUENO_ERR_INSUFFICIENT_DATA] = "insufficient data",
+        [TRUENO_ERR_TRAINING] = "training",
+        [TRUENO_ERR_PREDICTION] = "prediction",
+        [TRUENO_ERR_NOT_MEASURED] = "not measured",
+        [TRUENO_ERR_READ_ONLY] = "read only",
+        [TRUENO_ERR_FORMAT] = "format",
+        [TRUENO_ERR_VERSION] = "version",
+        [TRUENO_ERR_STRICT_MISS] = "strict miss",
+        [TRUENO_ERR_NOISY] = "noisy",
+        [TRUENO_ERR_BUDGET_EXCEEDED] = "budget exceeded",
+        [TRUENO_ERR_ASSERTION] = "assertion",
     };
     /* A caller in another language may pass any integer. */
     const unsigned value = (unsigned)status;

@@ -24,12 +24,15 @@ static void test_status_values_are_frozen(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "ok",          "argument",  "io",        "truncated",       "corrupt",
-        "unsupported", "too large", "no memory", "cancelled",       "busy",
-        "device",      "not found", "numeric",   "invalid feature", "insufficient data"};
-    for (int i = 0; i < 15; i++) assert_string_equal(trueno_status_str((trueno_status)i), names[i]);
+        "ok",          "argument",    "io",           "truncated",       "corrupt",
+        "unsupported", "too large",   "no memory",    "cancelled",       "busy",
+        "device",      "not found",   "numeric",      "invalid feature", "insufficient data",
+        "training",    "prediction",  "not measured", "read only",       "format",
+        "version",     "strict miss", "noisy",        "budget exceeded", "assertion"};
+    for (int i = 0; i < 25; i++) assert_string_equal(trueno_status_str((trueno_status)i), names[i]);
     assert_int_equal(TRUENO_ERR_INSUFFICIENT_DATA, 14);
-    static const int wrong[] = {15, -1, 1000, INT32_MIN, INT32_MAX};
+    assert_int_equal(TRUENO_ERR_ASSERTION, 24);
+    static const int wrong[] = {25, -1, 1000, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < 5; i++)
         assert_string_equal(trueno_status_str((trueno_status)wrong[i]), "unknown status");
 }
