@@ -18,7 +18,7 @@ foreach(layer ${TR_LAYERS})
   endif()
   tr_isa_flags(${sources})
   add_library(tr_${layer} OBJECT ${sources})
-  target_link_libraries(tr_${layer} PRIVATE tr_flags PkgConfig::PCRE2 Threads::Threads)
+  target_link_libraries(tr_${layer} PRIVATE tr_flags ${TR_LIBRARIES})
   list(APPEND TR_OBJECTS $<TARGET_OBJECTS:tr_${layer}>)
 endforeach()
 
@@ -46,7 +46,7 @@ foreach(kind static shared)
   target_include_directories(trueno_${kind} PUBLIC
     $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_link_libraries(trueno_${kind} PRIVATE PkgConfig::PCRE2 Threads::Threads ${CMAKE_DL_LIBS} m)
+  target_link_libraries(trueno_${kind} PRIVATE ${TR_LIBRARIES} ${CMAKE_DL_LIBS} m)
   if(TRUENO_SANITIZE)
     target_link_options(trueno_${kind} PUBLIC -fsanitize=${TRUENO_SANITIZE})
   endif()

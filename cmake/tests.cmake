@@ -7,7 +7,7 @@ set(TR_BELOW_text base gguf quant text)
 set(TR_BELOW_tuner base gguf quant simd tuner)
 set(TR_BELOW_model base gguf quant simd text model)
 set(TR_BELOW_check base gguf quant simd)
-set(TR_BELOW_fuzz base gguf quant simd text model)
+set(TR_BELOW_fuzz base gguf quant simd text tuner model)
 
 function(tr_link_layers target layer)
   foreach(l ${TR_BELOW_${layer}})
@@ -19,8 +19,8 @@ function(tr_link_layers target layer)
   target_sources(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/tests/silence.c)
   target_link_options(${target} PRIVATE LINKER:--wrap=write)
   target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/tests)
-  target_link_libraries(${target} PRIVATE tr_flags PkgConfig::PCRE2 PkgConfig::CMOCKA
-    Threads::Threads ${CMAKE_DL_LIBS} m)
+  target_link_libraries(${target} PRIVATE tr_flags ${TR_LIBRARIES} PkgConfig::CMOCKA
+    ${CMAKE_DL_LIBS} m)
 endfunction()
 
 foreach(layer base gguf quant simd text tuner model)
