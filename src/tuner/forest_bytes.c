@@ -93,7 +93,7 @@ struct pending {
 static bool leaf_ok(const struct tr_forest *f, const struct tr_forest_node *node, uint32_t number)
 {
     if (node->right != 0) return false;
-    if (f->n_classes) return number < f->n_leaves && node->value == (float)number;
+    if (f->n_classes) return node->value == (float)number;
     return fabs((double)node->value) <= TR_FOREST_MAX_TARGET;
 }
 
