@@ -274,11 +274,12 @@ typedef struct trueno_calibration {
     char hardware_id[96];  /**< trueno_machine.id */
     double read_gbs;       /**< measured read bandwidth, 10^9 B/s */
     double int8_gmacs;     /**< measured peak of 8-bit products, 10^9/s */
-    double local_mape;     /**< error of predicted kernel times on contexts that were held out; NaN:
-                              too few */
+    double local_mape;     /**< mean error of predicted rates of products, as a fraction, on contexts
+                              that were not fitted; NaN: too few */
     double mape_before;    /**< the same without what was fitted */
     double improvement_pct; /**< 100 x (1 - local_mape / mape_before); may be negative */
-    bool applied;          /**< what was fitted is used: only if it helped */
+    bool applied;          /**< what was fitted is used: only if it helped beyond noise, and only by
+                              a regressor that was not trained */
     uint32_t n_contexts;   /**< measured */
     uint32_t n_changed;    /**< whose kernel is no longer the default */
     uint64_t n_measurements; /**< kernel runs that were timed */

@@ -125,75 +125,83 @@ static trueno_status measure_context(struct run *r, struct context *c, bool firs
 
 /* ------------------------------------------------------------------------ losses */
 
-/* Seconds at the roof: of memory and of compute. */
-static void floor_of(const struct run *r, const trueno_problem *p, double *mem, double *cmp)
+/* A product as a run of one token: its roof and the losses that are usual on a CPU. */
+static struct tr_times times_of(const struct run *r, const trueno_problem *p)
 {
-    double bytes = (double)(p->rows * trueno_row_bytes(p->type, p->cols));
+    struct tr_times t = {.roof.tokens = 1};
+    double bytes = (double)p->rows * (double)trueno_row_bytes(p->type, p->cols);
     double macs = (double)p->rows * (double)p->cols * p->n_cols;
     bool floats = p->type == TRUENO_TYPE_F32 || p->type == TRUENO_TYPE_F16 ||
                   p->type == TRUENO_TYPE_BF16;
-    *mem = bytes / (r->roof.read_gbs * 1e9);
-    *cmp = macs / ((floats ? r->roof.f32_gmacs : r->roof.int8_gmacs) * 1e9);
+    t.roof.t_mem = bytes / (r->roof.read_gbs * 1e9);
+    t.roof.t_cmp = macs / ((floats ? r->roof.f32_gmacs : r->roof.int8_gmacs) * 1e9);
+    t.roof.t_floor = fmax(t.roof.t_mem, t.roof.t_cmp);
+    t.roof.tps = 1 / t.roof.t_floor;
+    t.excess = tr_usual_excess_cpu(&t.roof);
+    t.group = p->phase == TRUENO_PHASE_PREFILL;
+    return t;
 }
 
-/* Share of the roof that calls of every second measured context reach, by what limits them: the
- * geometric mean; 0: none. */
-static double share_of(const struct run *r, bool memory, size_t parity)
+/* Contexts of a phase that were measured below their roof, in order: the even ones are for fitting,
+ * the odd ones for judging. */
+struct sample {
+    struct tr_times times;
+    double f, tps;
+};
+
+static size_t samples_of(struct sample *out, const struct run *r, uint32_t group)
 {
-    double sum = 0, n = 0;
-    size_t seen = 0;
+    size_t n = 0;
     for (size_t i = 0; i < r->n_contexts; i++) {
-        double mem, cmp, s = r->contexts[i].seconds;
-        if (s <= 0) continue;
-        floor_of(r, &r->contexts[i].problem, &mem, &cmp);
-        if ((mem >= cmp) != memory || seen++ % 2 != parity) continue;
-        sum += log((memory ? mem : cmp) / s);
-        n++;
+        struct sample s = {.times = times_of(r, &r->contexts[i].problem)};
+        if (r->contexts[i].seconds <= 0 || s.times.group != group) continue;
+        s.tps = 1 / r->contexts[i].seconds;
+        if (tr_f_of(&s.f, &s.times, s.tps)) out[n++] = s;
     }
-    return n > 0 ? fmin(exp(sum / n), 1) : 0;
+    return n;
 }
 
-/* Mean error of times predicted with these shares over the other half of the contexts. */
-static double error_of(const struct run *r, double e_mem, double e_cmp)
+/* Sum of |predicted / measured - 1| over the odd samples, each with f. */
+static double error_of(const struct sample *s, size_t n, double f)
 {
-    double sum = 0, n = 0;
-    size_t seen[2] = {0, 0};
-    for (size_t i = 0; i < r->n_contexts; i++) {
-        double mem, cmp, s = r->contexts[i].seconds;
-        if (s <= 0) continue;
-        floor_of(r, &r->contexts[i].problem, &mem, &cmp);
-        if (seen[mem >= cmp]++ % 2 != 1) continue;
-        double t = tr_expected_seconds(mem, cmp, e_mem, e_cmp);
-        sum += fabs(s / t - 1); /* as rates: predicted / measured - 1 */
-        n++;
-    }
-    return n > 0 ? sum / n : NAN;
+    double sum = 0;
+    for (size_t i = 1; i < n; i += 2) sum += fabs(tr_tps_of(&s[i].times, f) / s[i].tps - 1);
+    return sum;
 }
 
-/* Fits the losses on one half, judges them on the other, and keeps them if that is better. */
-static void fit_losses(struct run *r)
+/* Fits the losses of each phase on one half of its contexts, judges them on the other, and keeps
+ * them if that is better beyond noise. */
+static void fit_losses(struct run *r, struct sample *s)
 {
-    double e_mem, e_cmp;
     trueno_calibration *out = r->out;
-    tr_regressor_losses(r->t->regressor, &e_mem, &e_cmp);
-    double mem = share_of(r, true, 0), cmp = share_of(r, false, 0);
-    out->mape_before = error_of(r, e_mem, e_cmp);
-    if (mem > 0) e_mem = mem;
-    if (cmp > 0) e_cmp = cmp;
-    out->local_mape = error_of(r, e_mem, e_cmp);
-    if (!(out->mape_before > 0) || isnan(out->local_mape)) return;
-    out->improvement_pct = 100 * (1 - out->local_mape / out->mape_before);
-    out->applied = out->improvement_pct > out->mde_pct;
-    if (!out->applied) return;
+    double f[2], before = 0, after = 0;
+    size_t judged = 0;
+    for (uint32_t group = 0; group < 2; group++) {
+        size_t n = samples_of(s, r, group), fitted = (n + 1) / 2;
+        double was = tr_regressor_prior(r->t->regressor, group);
+        f[group] = n > 1 ? 0 : was;
+        for (size_t i = 0; i < n && n > 1; i += 2) f[group] += s[i].f / (double)fitted;
+        before += error_of(s, n, was);
+        after += error_of(s, n, f[group]);
+        judged += n / 2;
+    }
+    if (judged == 0) return;
+    out->mape_before = before / (double)judged;
+    out->local_mape = after / (double)judged;
+    if (!(before > 0)) return;
+    out->improvement_pct = 100 * (1 - after / before);
+    if (100 * (out->mape_before - out->local_mape) <= out->mde_pct) return;
     pthread_rwlock_wrlock(&r->t->models);
-    tr_regressor_set_losses(r->t->regressor, e_mem, e_cmp);
-    r->t->calibrated = true;
-    r->t->mape = out->local_mape;
-    r->t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
-    r->t->accuracy.split = "every second context of a calibration";
-    r->t->accuracy.n = out->n_contexts / 2;
-    snprintf(r->t->accuracy.machine, sizeof r->t->accuracy.machine, "%s", r->t->machine_id);
-    tr_tuner_name_version(r->t);
+    out->applied = tr_regressor_set_prior(r->t->regressor, f[0], f[1]);
+    if (out->applied) {
+        r->t->calibrated = true;
+        r->t->mape = out->local_mape;
+        r->t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
+        r->t->accuracy.split = "every second context of a calibration";
+        r->t->accuracy.n = judged;
+        snprintf(r->t->accuracy.machine, sizeof r->t->accuracy.machine, "%s", r->t->machine_id);
+        tr_tuner_name_version(r->t);
+    }
     pthread_rwlock_unlock(&r->t->models);
 }
 
@@ -272,7 +280,10 @@ static trueno_status calibrate(struct run *r, const trueno_calibrate_options *o,
     if (status == TRUENO_ERR_CANCELLED) status = TRUENO_OK; /* what was measured counts */
     if (status != TRUENO_OK) return status;
     r->out->partial = r->out->n_contexts < r->n_contexts;
-    fit_losses(r);
+    struct sample *samples = tr_alloc(r->t->ctx, MAX_CONTEXTS * sizeof *samples);
+    if (!samples) return tr_fail(err, TRUENO_ERR_NO_MEMORY, "calibration: no memory");
+    fit_losses(r, samples);
+    tr_free(r->t->ctx, samples);
     r->out->duration_ms = (double)(tr_now_ns() - r->began) / 1e6;
     return tr_tuner_remember(r->t, err);
 }

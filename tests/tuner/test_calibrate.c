@@ -153,56 +153,54 @@ static void test_noisy(void **state)
     trueno_ctx_free(ctx);
 }
 
-/* Losses fitted on every second context are judged on the others: they are kept where calls take
- * the same share of the roof everywhere, and dropped, with a negative figure, where the halves
- * disagree. */
-
+/* Losses are fitted on every second context and judged on the others: kept where these agree,
+ * dropped, and the change told with its sign, where they do not. */
 static void test_losses(void **state)
 {
     trueno_ctx *ctx = context(NULL);
-    trueno_problem ps[6];
     (void)state;
-    for (int lucky = 0; lucky < 2; lucky++) {
+    for (int alike = 0; alike < 2; alike++) {
         trueno_tuner *t = tuner(ctx, TRUENO_TUNER_FROZEN);
         trueno_calibrate_options o = TRUENO_CALIBRATE_OPTIONS_INIT;
         trueno_calibration c = TRUENO_CALIBRATION_INIT;
-        trueno_features f = TRUENO_FEATURES_INIT;
         trueno_prediction before = TRUENO_PREDICTION_INIT, after = TRUENO_PREDICTION_INIT;
+        trueno_features f = TRUENO_FEATURES_INIT;
+        trueno_problem ps[4];
+        double mape;
         f.model_params_b = 1.1;
         f.vram_gb = 0;
         f.gpu_mem_bw_gbs = 50;
         f.gpu_compute_tflops = 1;
         f.sm_count = 2;
-        for (int i = 0; i < 6; i++) {
+        /* a call takes about call_ns, whatever its size: 100 ms for a kilobyte is a huge loss, and
+         * the prior predicts the same for all; where the even contexts are alike and the odd ones
+         * of another size, what is learned of the first is wrong for the others */
+        call_ns = 100000000;
+        for (size_t i = 0; i < 4; i++) {
             ps[i] = problem(1);
-            /* a call takes a millisecond: sizes by which shares of the roof are alike, or not */
-            ps[i].rows = lucky || i % 2 == 0 ? 64 : 6400;
-            ps[i].cols = 256 * (size_t)(1 + i / 2);
+            ps[i].rows = alike || i % 2 == 0 ? 64 + 16 * (i / 2) : 4096 + 4096 * (i / 2);
+            ps[i].cols = alike || i % 2 == 0 ? 256 : 16384;
         }
-        if (lucky)
-            for (int i = 0; i < 6; i++) ps[i].cols = 256, ps[i].rows = 64 + 16 * (size_t)(i % 2);
-        for (int i = 0; i < 6; i++) ps[i].phase = i < 3 ? TRUENO_PHASE_DECODE : TRUENO_PHASE_PREFILL;
         o.problems = ps;
-        o.n_problems = 6;
+        o.n_problems = 4;
         assert_int_equal(trueno_tuner_predict(t, &before, &f, NULL), TRUENO_OK);
         assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
         assert_true(isfinite(c.local_mape) && isfinite(c.mape_before));
         assert_true(fabs(c.improvement_pct - 100 * (1 - c.local_mape / c.mape_before)) < 1e-9);
         assert_int_equal(trueno_tuner_predict(t, &after, &f, NULL), TRUENO_OK);
-        double mape;
-        if (lucky) {
-            assert_true(c.applied && c.improvement_pct > 0);
-            assert_true(after.predicted_tps != before.predicted_tps);
+        trueno_status mape_status = trueno_tuner_throughput_mape(t, &mape, NULL);
+        if (c.applied) {
+            assert_true(c.improvement_pct > 0);
+            assert_true(after.predicted_tps < before.predicted_tps);
             assert_string_equal(trueno_tuner_version(t), "1.0.0-calibrated");
-            assert_int_equal(trueno_tuner_throughput_mape(t, &mape, NULL), TRUENO_OK);
+            assert_int_equal(mape_status, TRUENO_OK);
             assert_true(mape == c.local_mape);
-        } else if (!c.applied) {
-            assert_true(c.improvement_pct <= c.mde_pct);
+        } else {
             assert_true(after.predicted_tps == before.predicted_tps);
             assert_string_equal(trueno_tuner_version(t), "1.0.0");
-            assert_int_equal(trueno_tuner_throughput_mape(t, &mape, NULL),
-                             TRUENO_ERR_NOT_MEASURED);
+            assert_int_equal(mape_status, TRUENO_ERR_NOT_MEASURED);
         }
+        if (alike) assert_true(c.applied);
         trueno_tuner_free(t);
     }
     trueno_ctx_free(ctx);
