@@ -51,8 +51,7 @@ void tr_interval_settle(struct tr_interval *v, uint32_t group)
 {
     struct tr_scores *s = &v->groups[group];
     double copy[TR_SCORES];
-    s->q = INFINITY;
-    if (s->n == 0 || s->alpha <= 0) return;
+    s->q = INFINITY; /* as the rank says where there are no scores, or a is 0 or less */
     /* of n + 1, so that a new row is among them */
     double rank = fmax(1, ceil((1 - s->alpha) * (s->n + 1)));
     if (rank > s->n) return;

@@ -287,6 +287,21 @@ static void test_refusals(void **state)
     trueno_regressor_free(r);
 }
 
+/* So near the roof that the time above it is lost in the noise, little is learned. */
+static void test_near_roof(void **state)
+{
+    trueno_regressor *r = new_regressor();
+    trueno_learner *l = new_learner(r);
+    trueno_features f = specification_run();
+    trueno_prediction p = predict_l(l, &f);
+    (void)state;
+    observe(l, &f, p.roofline_tps * (1 - 1e-5));
+    assert_int_equal(trueno_learner_num_updates(l), 1);
+    assert_true(fabs(predict_l(l, &f).predicted_tps / p.predicted_tps - 1) < 0.001);
+    trueno_learner_free(l);
+    trueno_regressor_free(r);
+}
+
 /* Exact bytes count where they are given: with twice the weights the same rate is twice as good. */
 static void test_side_fields(void **state)
 {
@@ -343,7 +358,7 @@ int main(void)
         cmocka_unit_test(test_other_model),   cmocka_unit_test(test_learns),
         cmocka_unit_test(test_loss),          cmocka_unit_test(test_laws),
         cmocka_unit_test(test_refusals),      cmocka_unit_test(test_side_fields),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_near_roof),     cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

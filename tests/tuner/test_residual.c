@@ -163,6 +163,14 @@ static void test_bounded(void **state)
     for (int i = 0; i < 5000; i++) tr_residual_update(&r, other, 1e300, 1);
     assert_true(isfinite(tr_residual_predict(&r, other, NULL)));
     assert_true(fabs(tr_residual_predict(&r, other, NULL)) <= TR_RESIDUAL_MAX);
+    /* nor does a line drawn on */
+    tr_residual_reset(&r);
+    for (int i = 0; i < 50; i++) {
+        x[3] = i % 2 ? 0 : 0.25F;
+        tr_residual_update(&r, x, i % 2 ? 0 : 20, 1);
+    }
+    x[3] = 1; /* 80 */
+    assert_true(tr_residual_predict(&r, x, NULL) == TR_RESIDUAL_MAX);
 }
 
 int main(void)
