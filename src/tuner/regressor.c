@@ -22,7 +22,21 @@ double tr_regressor_trained_f(const trueno_regressor *r, const struct tr_run *ru
     *spread = 0;
     if (r->source == TRUENO_SOURCE_RIDGE) return tr_ridge_predict(&r->ridge, run->x);
     if (r->source == TRUENO_SOURCE_FOREST) return tr_forest_predict(r->forest, run->x, spread);
-    return 0;
+    return run->times.group < 2 ? r->cpu_f[run->times.group] : 0;
+}
+
+double tr_regressor_prior(const trueno_regressor *r, uint32_t group)
+{
+    return group < 2 ? r->cpu_f[group] : 0;
+}
+
+bool tr_regressor_set_prior(trueno_regressor *r, double decode_f, double prefill_f)
+{
+    if (r->source != TRUENO_SOURCE_PRIOR) return false;
+    r->cpu_f[0] = decode_f;
+    r->cpu_f[1] = prefill_f;
+    tr_residual_reset(&r->online);
+    return true;
 }
 
 double tr_uncertainty(const struct tr_times *t, double f, double spread, size_t n_outside)

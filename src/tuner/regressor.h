@@ -16,6 +16,7 @@ struct trueno_regressor {
     trueno_forest_options forest_options;
 
     trueno_source source;
+    double cpu_f[2]; /* f of a CPU's decode and prefill while nothing is trained: measured losses */
     struct tr_ridge ridge;
     struct tr_forest *forest;
     float min[TR_LEARNED], max[TR_LEARNED]; /* of the rows that were learned */
@@ -29,6 +30,11 @@ trueno_status tr_regressor_make(trueno_ctx *ctx, trueno_regressor **out, trueno_
 
 /* The f that was trained, without what running added. spread: deviation of the trees. */
 double tr_regressor_trained_f(const trueno_regressor *r, const struct tr_run *run, double *spread);
+
+/* f of decoding (0) or prefilling (1) on a CPU while nothing is trained. */
+double tr_regressor_prior(const trueno_regressor *r, uint32_t group);
+/* Sets both; what running added is gone. False, and nothing changes: something was trained. */
+bool tr_regressor_set_prior(trueno_regressor *r, double decode_f, double prefill_f);
 
 /* What one may be wrong by in ln(tokens/s), up to a factor: always something, the spread of the
  * trees' f, and slots outside the trained range. */

@@ -3,7 +3,8 @@
  *
  *     8 bytes "TRUENORG", u32 version, u32 CRC32 of what follows, u64 bytes in all
  *     u32 may grow, u32 trees, u32 max_depth, u32 min_leaf, u32 mtry, u32 bootstrap, u64 seed
- *     u32 source, u32 bytes of the forest, f64 confidence
+ *     u32 source, u32 bytes of the forest, f64 confidence, 2 x f64 f of a CPU where nothing was
+ *         trained: decode, prefill
  *     35 x f32 smallest, 35 x f32 largest of the slots that were learned of
  *     ridge: 35 x f64 mean, 35 x f64 weight, f64 intercept
  *     what running added: u64 updates, f64 noise, 43 x f64 weights, 946 x f64 covariance (its lower
@@ -28,7 +29,7 @@ enum {
     BODY_AT = 16,
     HEADER_BYTES = 24,
     TRIANGLE = TR_WEIGHTS * (TR_WEIGHTS + 1) / 2,
-    FIXED_BYTES = HEADER_BYTES + 32 + 16 + 2 * 4 * TR_LEARNED + 8 * (2 * TR_LEARNED + 1) + 16 +
+    FIXED_BYTES = HEADER_BYTES + 32 + 32 + 2 * 4 * TR_LEARNED + 8 * (2 * TR_LEARNED + 1) + 16 +
                   8 * (TR_WEIGHTS + TRIANGLE) + TR_GROUPS * 12 + 4,
     MAX_BYTES = 16 << 20 /* zlib counts in unsigned int */
 };
@@ -69,6 +70,7 @@ static void put_trained(uint8_t **at, const trueno_regressor *r)
     tr_put_int(at, (uint64_t)r->source, 4);
     tr_put_int(at, r->forest ? tr_forest_bytes(r->forest) : 0, 4);
     tr_put_f64(at, r->confidence);
+    for (size_t g = 0; g < 2; g++) tr_put_f64(at, r->cpu_f[g]);
     for (size_t k = 0; k < TR_LEARNED; k++) tr_put_f32(at, r->min[k]);
     for (size_t k = 0; k < TR_LEARNED; k++) tr_put_f32(at, r->max[k]);
     for (size_t k = 0; k < TR_LEARNED; k++) tr_put_f64(at, r->ridge.mean[k]);
@@ -172,6 +174,7 @@ static uint32_t get_trained(struct reader *in, trueno_regressor *r)
     r->source = (trueno_source)get_int(in, 4, TRUENO_SOURCE_FOREST);
     uint32_t forest_bytes = (uint32_t)get_int(in, 4, UINT32_MAX);
     r->confidence = get_number(in, 0, 1);
+    for (size_t g = 0; g < 2; g++) r->cpu_f[g] = get_number(in, -MAX_NUMBER, MAX_NUMBER);
     for (size_t k = 0; k < TR_LEARNED; k++) r->min[k] = tr_get_f32(&in->at);
     for (size_t k = 0; k < TR_LEARNED; k++) r->max[k] = tr_get_f32(&in->at);
     for (size_t k = 0; k < TR_LEARNED; k++)
@@ -327,7 +330,7 @@ bool tr_regressor_same_trained(const trueno_regressor *a, const trueno_regressor
     const void *p, *q;
     if (a->source != b->source) return false;
     if (a->source == TRUENO_SOURCE_RIDGE) return memcmp(&a->ridge, &b->ridge, sizeof a->ridge) == 0;
-    if (a->source != TRUENO_SOURCE_FOREST) return true;
+    if (a->source != TRUENO_SOURCE_FOREST) return memcmp(a->cpu_f, b->cpu_f, sizeof a->cpu_f) == 0;
     size_t n = tr_forest_nodes(a->forest, &p);
     return tr_forest_bytes(a->forest) == tr_forest_bytes(b->forest) &&
            n == tr_forest_nodes(b->forest, &q) && memcmp(p, q, n) == 0;

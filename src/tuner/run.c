@@ -15,13 +15,22 @@ const uint8_t tr_learned_slots[TR_LEARNED] = {
 /* Shares of bandwidth and of peak that decoding and matrix products usually reach. Medians over
  * published runs of other engines for GPUs (GDDR 0.75, unified memory 0.73), a guess for CPUs and
  * for compute; what does not overlap is a fifth of the smaller side. */
-static double usual_excess(const struct tr_roofline *roof, const tr_raw_values raw)
+static double excess_of(const struct tr_roofline *roof, double e_mem, double e_cmp)
 {
-    bool cpu = raw[TRUENO_FEATURE_VRAM_GB] == 0;
-    bool unified = !cpu && raw[TRUENO_FEATURE_IS_UNIFIED_MEMORY] == 1;
-    double e_mem = cpu ? 0.85 : unified ? 0.73 : 0.75, e_cmp = cpu ? 0.60 : 0.45;
     return (1 / e_mem - 1) * roof->t_mem + (1 / e_cmp - 1) * roof->t_cmp +
            0.2 * fmin(roof->t_mem, roof->t_cmp);
+}
+
+double tr_usual_excess_cpu(const struct tr_roofline *roof)
+{
+    return excess_of(roof, 0.85, 0.60);
+}
+
+static double usual_excess(const struct tr_roofline *roof, const tr_raw_values raw)
+{
+    bool unified = raw[TRUENO_FEATURE_IS_UNIFIED_MEMORY] == 1;
+    if (raw[TRUENO_FEATURE_VRAM_GB] == 0) return tr_usual_excess_cpu(roof);
+    return excess_of(roof, unified ? 0.73 : 0.75, 0.45);
 }
 
 trueno_status tr_run_of(struct tr_run *out, const trueno_features *f, trueno_error *err)

@@ -30,6 +30,9 @@ struct tr_run {
 /* ERR_INVALID_FEATURE as tr_roofline_of. */
 trueno_status tr_run_of(struct tr_run *out, const trueno_features *f, trueno_error *err);
 
+/* Seconds above the floor that a run on a CPU usually takes. */
+double tr_usual_excess_cpu(const struct tr_roofline *roof);
+
 /* Tokens per second where the excess is exp(-f) of what is usual; above 0, at most the roof. */
 double tr_tps_of(const struct tr_times *t, double f);
 

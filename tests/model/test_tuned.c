@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/* Sessions that a tuner serves: its choice is what runs, what it costs is told, and no choice
+ * changes a bit of the logits. */
+#include "model/toy.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "model/session.h"
+#include "tuner/tuner_impl.h"
+
+enum { N_PROMPT = 40, N_TOKENS = 120 };
+
+static struct toy a_toy(trueno_dtype type)
+{
+    struct toy t = toy_default("llama");
+    t.type = type;
+    t.n_embd = 256;
+    t.head_dim = 64;
+    t.n_ff = 512;
+    return t;
+}
+
+static trueno_tuner *tuner(trueno_ctx *ctx, trueno_tuner_mode mode)
+{
+    trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
+    trueno_tuner *t;
+    o.mode = mode;
+    o.store_path = "";
+    assert_int_equal(trueno_tuner_new(ctx, &t, &o, NULL), TRUENO_OK);
+    return t;
+}
+
+static trueno_session *session(const trueno_model *m, trueno_tuner *t, uint32_t n_threads)
+{
+    trueno_session_options o = TRUENO_SESSION_OPTIONS_INIT;
+    trueno_error err = {TRUENO_OK, ""};
+    trueno_session *s;
+    o.n_ctx = N_TOKENS;
+    o.n_threads = n_threads;
+    o.tuner = t;
+    o.profile = true;
+    if (trueno_session_new(&s, m, &o, &err) != TRUENO_OK) fail_msg("%s", err.message);
+    return s;
+}
+
+/* Logits after a prompt and after every further token. */
+static float *run(trueno_session *s, const trueno_token *tokens, size_t n_vocab)
+{
+    float *out = malloc((N_TOKENS - N_PROMPT + 1) * n_vocab * sizeof *out), *at = out;
+    assert_int_equal(trueno_session_eval(s, tokens, N_PROMPT, TRUENO_LOGITS_LAST), TRUENO_OK);
+    for (size_t i = N_PROMPT;; i++, at += n_vocab) {
+        memcpy(at, trueno_session_logits(s, -1), n_vocab * sizeof *at);
+        if (i == N_TOKENS) return out;
+        assert_int_equal(trueno_session_eval(s, tokens + i, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    }
+}
+
+/* OFF, FROZEN and LEARN, one thread and three: the bits of a session without a tuner. */
+static void test_same_logits(void **state)
+{
+    static const trueno_dtype types[] = {TRUENO_TYPE_Q4_K, TRUENO_TYPE_Q6_K, TRUENO_TYPE_Q8_0};
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct toy toy = a_toy(types[i]);
+        trueno_token tokens[N_TOKENS];
+        trueno_ctx *ctx;
+        size_t bytes = (N_TOKENS - N_PROMPT + 1) * toy.n_vocab * sizeof(float);
+        assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
+        toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
+        trueno_model *m = toy_load(ctx, &toy);
+        trueno_session *s = session(m, NULL, 1);
+        float *want = run(s, tokens, toy.n_vocab);
+        trueno_session_free(s);
+        for (int mode = TRUENO_TUNER_OFF; mode <= TRUENO_TUNER_LEARN; mode++) {
+            trueno_tuner *t = tuner(ctx, (trueno_tuner_mode)mode);
+            trueno_tuner_stats stats = TRUENO_TUNER_STATS_INIT;
+            s = session(m, t, 1 + 2 * (uint32_t)(mode % 2));
+            float *got = run(s, tokens, toy.n_vocab);
+            assert_memory_equal(got, want, bytes);
+            assert_int_equal(trueno_tuner_get_stats(t, &stats), TRUENO_OK);
+            if (mode == TRUENO_TUNER_LEARN && tr_tuner_slot(t, &s->plan.kinds[0])->n_arms > 1) {
+                assert_true(stats.observations > 0);
+                assert_true(stats.explored > 0);
+            } else if (mode != TRUENO_TUNER_LEARN) {
+                assert_int_equal(stats.observations, 0);
+            }
+            free(got);
+            trueno_session_free(s);
+            trueno_tuner_free(t);
+        }
+        free(want);
+        trueno_model_free(m);
+        trueno_ctx_free(ctx);
+    }
+}
+
+/* A kernel that counts its calls and then does what the default does. */
+static tr_gemm_fn counted;
+static atomic_int n_calls;
+static void count_calls(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
+                        size_t k, uint32_t nt)
+{
+    atomic_fetch_add(&n_calls, 1);
+    counted(out, ldo, w, n_groups, act, k, nt);
+}
+
+/* The function that runs is the one of the pick: of the down projection alone, then of none. */
+static void test_pick_is_what_runs(void **state)
+{
+    struct toy toy = a_toy(TRUENO_TYPE_Q4_K);
+    trueno_token tokens[N_TOKENS];
+    trueno_ctx *ctx;
+    (void)state;
+    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
+    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
+    trueno_model *m = toy_load(ctx, &toy);
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_FROZEN);
+    trueno_session *s = session(m, t, 1);
+    trueno_problem p = TRUENO_PROBLEM_INIT;
+    p.type = TRUENO_TYPE_Q4_K;
+    p.rows = toy.n_embd;
+    p.cols = toy.n_ff;
+    struct tr_slot *slot = tr_tuner_slot(t, &p);
+    struct tr_kernel fake = *slot->arms[0];
+    counted = fake.fn.gemm;
+    fake.fn.gemm = count_calls;
+    slot->arms[1] = &fake;
+    slot->n_arms = 2;
+    free(run(s, tokens, toy.n_vocab));
+    assert_int_equal(atomic_load(&n_calls), 0);
+    atomic_store(&slot->pick, 1);
+    assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
+    assert_int_equal(trueno_session_eval(s, tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_true(atomic_load(&n_calls) >= (int)toy.n_layer); /* units of each layer's product */
+    assert_int_equal(atomic_load(&n_calls) % (int)toy.n_layer, 0);
+    int before = atomic_load(&n_calls);
+    assert_int_equal(trueno_session_eval(s, tokens, 5, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_int_equal(atomic_load(&n_calls), before); /* five tokens are another context */
+    trueno_session_free(s);
+    trueno_tuner_free(t);
+    trueno_model_free(m);
+    trueno_ctx_free(ctx);
+}
+
+/* A kernel that is always slower is tried and left; the faster one of two takes over. Times are
+ * made by kernels that wait. */
+static atomic_int slow;
+static void wait_a_little(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
+                          size_t k, uint32_t nt)
+{
+    for (int i = 0; i < atomic_load(&slow); i++) atomic_fetch_add(&n_calls, 1);
+    counted(out, ldo, w, n_groups, act, k, nt);
+}
+
+static void test_learns_in_passes(void **state)
+{
+    struct toy toy = a_toy(TRUENO_TYPE_Q4_K);
+    trueno_token tokens[N_TOKENS];
+    trueno_ctx *ctx;
+    (void)state;
+    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
+    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
+    trueno_model *m = toy_load(ctx, &toy);
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_LEARN);
+    trueno_problem p = TRUENO_PROBLEM_INIT;
+    p.type = TRUENO_TYPE_Q4_K;
+    p.rows = toy.n_embd;
+    p.cols = toy.n_ff;
+    struct tr_slot *slot = tr_tuner_slot(t, &p);
+    if (slot->n_arms < 2) {
+        print_message("skipped: this machine has one kernel for Q4_K\n");
+        trueno_tuner_free(t);
+        trueno_model_free(m);
+        trueno_ctx_free(ctx);
+        skip();
+    }
+    /* the default waits: any other one is faster by far */
+    struct tr_kernel waiting = *slot->arms[0];
+    counted = waiting.fn.gemm;
+    waiting.fn.gemm = wait_a_little;
+    atomic_store(&slow, 20000);
+    slot->arms[0] = &waiting;
+    trueno_session *s = session(m, t, 1);
+    for (int i = 0; i < 4 && tr_slot_pick(slot) == 0; i++) {
+        assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
+        free(run(s, tokens, toy.n_vocab));
+    }
+    assert_int_not_equal(tr_slot_pick(slot), 0);
+    int before = atomic_load(&n_calls);
+    trueno_tuner_pause(t, true);
+    assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
+    free(run(s, tokens, toy.n_vocab));
+    assert_int_equal(atomic_load(&n_calls), before); /* the slow one is not asked any more */
+    trueno_session_free(s);
+    trueno_tuner_free(t);
+    trueno_model_free(m);
+    trueno_ctx_free(ctx);
+}
+
+/* The profile counts layers and tokens; its times are those of the passes. */
+static void test_profile(void **state)
+{
+    struct toy toy = a_toy(TRUENO_TYPE_Q8_0);
+    trueno_token tokens[N_TOKENS];
+    trueno_ctx *ctx;
+    trueno_profile p = TRUENO_PROFILE_INIT;
+    (void)state;
+    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
+    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
+    trueno_model *m = toy_load(ctx, &toy);
+    trueno_session *s = session(m, NULL, 2);
+    free(run(s, tokens, toy.n_vocab));
+    assert_int_equal(trueno_session_profile(s, &p), TRUENO_OK);
+    assert_int_equal(p.passes, 1 + N_TOKENS - N_PROMPT);
+    assert_int_equal(p.tokens, N_TOKENS);
+    assert_int_equal(p.decoded_tokens, N_TOKENS - N_PROMPT);
+    uint64_t sum = 0;
+    for (int i = 0; i < TRUENO_STAGE_COUNT; i++) {
+        bool last = i == TRUENO_STAGE_COUNT - 1;
+        assert_non_null(p.stages[i].name);
+        assert_int_equal(p.stages[i].calls, p.passes * (last ? 1 : toy.n_layer));
+        assert_true(p.stages[i].ns > 0);
+        sum += p.stages[i].ns;
+    }
+    assert_string_equal(p.stages[TR_STAGE_DOWN].name, "down");
+    assert_true(p.decode_ns > 0);
+    double tps = 1e9 * (double)p.decoded_tokens / (double)p.decode_ns;
+    assert_true(p.decode_tps > tps * 0.999999 && p.decode_tps < tps * 1.000001);
+    trueno_session_free(s);
+
+    trueno_session_options o = TRUENO_SESSION_OPTIONS_INIT;
+    assert_int_equal(trueno_session_new(&s, m, &o, NULL), TRUENO_OK);
+    assert_int_equal(trueno_session_profile(s, &p), TRUENO_ERR_NOT_MEASURED);
+    assert_int_equal(p.passes, 0);
+    assert_int_equal(trueno_session_profile(NULL, &p), TRUENO_ERR_ARGUMENT);
+    trueno_session_free(s);
+    trueno_model_free(m);
+    trueno_ctx_free(ctx);
+}
+
+/* A tuner of another context is refused: its kernels may not be allowed here. */
+static void test_foreign_tuner(void **state)
+{
+    struct toy toy = a_toy(TRUENO_TYPE_Q8_0);
+    trueno_session_options o = TRUENO_SESSION_OPTIONS_INIT;
+    trueno_ctx *ctx, *other;
+    trueno_session *s;
+    trueno_error err = {TRUENO_OK, ""};
+    (void)state;
+    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
+    assert_int_equal(trueno_ctx_new(&other, NULL, NULL), TRUENO_OK);
+    trueno_model *m = toy_load(ctx, &toy);
+    o.tuner = tuner(other, TRUENO_TUNER_OFF);
+    assert_int_equal(trueno_session_new(&s, m, &o, &err), TRUENO_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "another context"));
+    assert_null(s);
+    o.struct_size = offsetof(trueno_session_options, tuner); /* of an older header */
+    assert_int_equal(trueno_session_new(&s, m, &o, &err), TRUENO_OK);
+    trueno_session_free(s);
+    trueno_tuner_free(o.tuner);
+    trueno_model_free(m);
+    trueno_ctx_free(ctx);
+    trueno_ctx_free(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_logits),      cmocka_unit_test(test_pick_is_what_runs),
+        cmocka_unit_test(test_learns_in_passes), cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_foreign_tuner),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
