@@ -30,8 +30,8 @@ extern "C" {
 
 /* --------------------------------------------------------------- the machine */
 
-/** Room for trueno_machine.id with its NUL; an id is shorter than 64 bytes. */
-#define TRUENO_MACHINE_ID_MAX 96
+/** Room for trueno_machine.id with its NUL. */
+#define TRUENO_MACHINE_ID_MAX 64
 
 /** The machine as this process and this context may use it. "" and 0: unknown. Measurements made on
  * one machine count on another only if their ids are the same; of the *soft* fields, which are not

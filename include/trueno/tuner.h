@@ -122,7 +122,7 @@ typedef struct trueno_recommendation {
     size_t n_experiments;
     double confidence_overall; /**< the smaller of the two confidences, of prediction and kernel;
                                   the kernel's alone if no run was ever measured */
-    char model_version[32];    /**< trueno_tuner_version at the time */
+    char model_version[40];    /**< trueno_tuner_version at the time */
 } trueno_recommendation;
 
 /** Fills in `rec` with empty values and its size. */
@@ -229,7 +229,7 @@ typedef struct trueno_accuracy {
     size_t struct_size;
     size_t n;            /**< rows that the predicting model had not seen */
     const char *split;   /**< how they were held out; static storage */
-    char machine[96];    /**< trueno_machine.id of the measurements; "" if unknown */
+    char machine[TRUENO_MACHINE_ID_MAX];    /**< trueno_machine.id of the measurements; "" if unknown */
     uint64_t data_hash;  /**< of features and rates */
 } trueno_accuracy;
 
@@ -301,6 +301,18 @@ typedef struct trueno_calibration {
 TRUENO_API trueno_status trueno_tuner_calibrate(trueno_tuner *t, trueno_calibration *out,
                                                 const trueno_calibrate_options *opt,
                                                 trueno_error *err);
+
+/** What the machine can do, as far as t knows it: from calibrations and from profiles that it was
+ * given, now or in processes before. @return OK; ERR_ARGUMENT; ERR_BUSY; ERR_NOT_MEASURED (out is
+ * empty) */
+TRUENO_API trueno_status trueno_tuner_profile(trueno_tuner *t, trueno_machine_profile *out,
+                                              trueno_error *err);
+
+/** Keeps what trueno_machine_measure found, for later runs and for the store.
+ *  @return OK; ERR_ARGUMENT; ERR_BUSY; ERR_READ_ONLY (modes OFF and STRICT); ERR_NO_MEMORY */
+TRUENO_API trueno_status trueno_tuner_remember_profile(trueno_tuner *t,
+                                                       const trueno_machine_profile *profile,
+                                                       trueno_error *err);
 
 /* ----------------------------------------------------------------- store */
 

@@ -11,9 +11,11 @@
 #include "tuner/bed.h"
 #include "tuner/regressor.h"
 #include "tuner/tuner_impl.h"
+#include "trueno/quantize.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { GATE_BLOCKS = 12, MAX_CONTEXTS = 256, MAX_CALLS = 2000 };
@@ -265,7 +267,7 @@ static trueno_status measure_roof(struct run *r, trueno_error *err)
     r->roof = profile.points[0];
     r->out->read_gbs = r->roof.read_gbs;
     r->out->int8_gmacs = r->roof.int8_gmacs;
-    return TRUENO_OK;
+    return tr_tuner_put_point(r->t, &r->roof, err);
 }
 
 static trueno_status calibrate(struct run *r, const trueno_calibrate_options *o, trueno_error *err)

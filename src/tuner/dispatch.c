@@ -4,6 +4,7 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "trueno/quantize.h"
 #include "tuner/tuner_impl.h"
 
 #include <sched.h>
@@ -70,10 +71,17 @@ static bool fill(trueno_tuner *t, struct tr_slot *s, const trueno_problem *p)
     return true;
 }
 
+/* Takes a slot, whoever has it: sessions hold theirs between passes, so this takes it from them at
+ * the end of one. */
+static void wait_for(struct tr_slot *slot)
+{
+    while (atomic_exchange_explicit(&slot->taken, true, memory_order_acquire)) sched_yield();
+}
+
 void tr_slot_reset(struct tr_slot *slot)
 {
     if (atomic_load(&slot->key) == 0) return;
-    while (atomic_exchange_explicit(&slot->taken, true, memory_order_acquire)) sched_yield();
+    wait_for(slot);
     if (slot->policy) make_policy(slot);
     slot->waiting = false;
     atomic_store(&slot->source, TRUENO_CHOICE_DEFAULT);
@@ -124,8 +132,12 @@ void tr_slots_free(trueno_tuner *t)
 void tr_slots_recall(trueno_tuner *t)
 {
     pthread_mutex_lock(&t->adding);
-    for (size_t i = 0; i < TR_MAX_SLOTS; i++)
-        if (atomic_load(&t->slots[i].key) != 0) tr_slot_recall(&t->slots[i]);
+    for (size_t i = 0; i < TR_MAX_SLOTS; i++) {
+        if (atomic_load(&t->slots[i].key) == 0) continue;
+        wait_for(&t->slots[i]);
+        tr_slot_recall(&t->slots[i]);
+        tr_slot_give(&t->slots[i]);
+    }
     pthread_mutex_unlock(&t->adding);
 }
 

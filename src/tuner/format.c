@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Recommendations and choices in words. */
 #include "base/error.h"
+#include "trueno/quantize.h"
 #include "tuner/tuner_impl.h"
 
 #include <math.h>

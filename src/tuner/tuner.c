@@ -3,6 +3,7 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "trueno/quantize.h"
 #include "tuner/tuner_impl.h"
 #include "trueno/kernels.h"
 

@@ -42,7 +42,7 @@ struct trueno_tuner {
     trueno_status store_status;
     char machine_id[TR_STORE_NAME_BYTES];
     uint64_t kernels_version;
-    char version[32];
+    char version[40];
 
     pthread_rwlock_t models; /* of the next two: predictions read, learning writes */
     trueno_regressor *regressor;
@@ -88,6 +88,9 @@ void tr_slot_reset(struct tr_slot *slot);
 
 /* This machine's row of the store, added if it is not there. */
 trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *err);
+
+/* Puts a measurement into that row. */
+trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p, trueno_error *err);
 
 trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
                                   const trueno_classifier *c, trueno_error *err);

@@ -48,6 +48,8 @@ void tr_slot_recall(struct tr_slot *slot)
         atomic_store(&slot->source, TRUENO_CHOICE_DEFAULT);
     }
     atomic_store(&slot->next, atomic_load(&slot->pick));
+    slot->waiting = false;
+    if (slot->policy) (void)tr_slot_next(slot);
 }
 
 /* The arm that the pick was compared with: the default, or the one that came closest to it; n_arms:
@@ -134,6 +136,26 @@ trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *e
     return tr_store_put_machine(t->store, index, &m, err);
 }
 
+trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p, trueno_error *err)
+{
+    uint32_t index, i = 0;
+    trueno_status status = tr_tuner_machine(t, &index, err);
+    if (status != TRUENO_OK) return status;
+    struct tr_store_machine m = *tr_store_machine_at(t->store, index);
+    while (i < m.n_points && m.points[i].threads < p->threads) i++;
+    if (i == m.n_points || m.points[i].threads != p->threads) {
+        if (m.n_points == TR_STORE_POINTS) return TRUENO_OK; /* enough thread counts are known */
+        memmove(&m.points[i + 1], &m.points[i], (m.n_points - i) * sizeof m.points[0]);
+        m.n_points++;
+    }
+    /* two operations a product */
+    m.points[i] = (struct tr_store_point){p->threads, p->read_gbs, 2e-3 * p->int8_gmacs,
+                                          2e-3 * p->f32_gmacs};
+    m.generation = 0; /* newer than what is there */
+    m.utc = (int64_t)time(NULL);
+    return tr_store_put_machine(t->store, &index, &m, err);
+}
+
 /* ---------------------------------------------------------------- public calls */
 
 static trueno_status begin(trueno_tuner *t, bool changes, trueno_error *err)
@@ -152,6 +174,42 @@ trueno_status trueno_tuner_cache_path(char *buf, size_t cap)
     if (cap > 0) buf[0] = 0;
     trueno_status status = tr_store_path(buf, cap, &len, NULL);
     return status == TRUENO_OK && len >= cap ? TRUENO_ERR_ARGUMENT : status;
+}
+
+trueno_status trueno_tuner_profile(trueno_tuner *t, trueno_machine_profile *out, trueno_error *err)
+{
+    trueno_machine_profile p = TRUENO_MACHINE_PROFILE_INIT;
+    uint32_t index;
+    if (!out || !TR_STRUCT_OK(out))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: out is NULL or of the wrong size");
+    p.struct_size = out->struct_size;
+    memcpy(out, &p, sizeof p);
+    trueno_status status = begin(t, false, err);
+    if (status != TRUENO_OK) return status;
+    if (machine_of(t, &index)) {
+        const struct tr_store_machine *m = tr_store_machine_at(t->store, index);
+        for (; p.n < m->n_points && p.n < TRUENO_MACHINE_POINTS; p.n++)
+            p.points[p.n] = (trueno_machine_point){
+                m->points[p.n].threads, m->points[p.n].read_gbs, 500 * m->points[p.n].peak_dot,
+                500 * m->points[p.n].peak_fma};
+    }
+    tr_tuner_leave(t);
+    memcpy(out, &p, sizeof p);
+    if (p.n > 0) return TRUENO_OK;
+    return tr_fail(err, TRUENO_ERR_NOT_MEASURED, "tuner: nothing was measured on this machine");
+}
+
+trueno_status trueno_tuner_remember_profile(trueno_tuner *t, const trueno_machine_profile *profile,
+                                            trueno_error *err)
+{
+    if (!profile || !TR_STRUCT_OK(profile) || profile->n > TRUENO_MACHINE_POINTS)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: no profile");
+    trueno_status status = begin(t, true, err);
+    if (status != TRUENO_OK) return status;
+    for (uint32_t i = 0; status == TRUENO_OK && i < profile->n; i++)
+        status = tr_tuner_put_point(t, &profile->points[i], err);
+    tr_tuner_leave(t);
+    return status;
 }
 
 trueno_status trueno_tuner_store_status(const trueno_tuner *t)

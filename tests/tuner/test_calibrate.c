@@ -293,7 +293,7 @@ static void test_bed(void **state)
     assert_int_equal(n_called, 3);
     assert_true(tr_bed_bytes(bed) >= 48 * 144);
     tr_bed_free(bed);
-    p.type = TRUENO_TYPE_IQ2_XXS;
+    p.type = TRUENO_TYPE_COUNT;
     assert_int_not_equal(tr_bed_new(&bed, ctx, &p, NULL, 0, NULL), TRUENO_OK);
     assert_null(bed);
     trueno_ctx_free(ctx);
