@@ -54,9 +54,9 @@ typedef struct trueno_bottleneck {
     double launch;                /**< that waits */
     double other;                 /**< the rest of a measured time; 0 if predicted */
     double confidence;     /**< probability that the rule says the same of the true times, if the
-                              logarithm of each of their ratios is off by a normal error of standard
-                              deviation 0.25 sqrt 2, or 0.05 sqrt 2 where times were measured; at most
-                              0.99; 0 for UNKNOWN */
+                              logarithms of their ratios are off by normal errors of standard
+                              deviation 0.25 sqrt 2, or 0.05 sqrt 2 where times were measured;
+                              at most 0.99; 0 for UNKNOWN */
     bool measured;         /**< the shares come from measured times */
     char explanation[256]; /**< a sentence with the shares */
     char action[160];      /**< what helps on such a device; "" if there is nothing to say */

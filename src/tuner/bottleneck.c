@@ -36,6 +36,30 @@ static double launch_time(const tr_raw_values raw, bool gpu)
     return threads > 1 ? 5 * layers * (1e-6 + 0.2e-6 * (threads - 1)) : 0;
 }
 
+/* Features that pass the checks where a CPU was not measured: it has no defaults, and what is put
+ * here counts for nothing else. False if bandwidth or peak was missing. */
+static bool complete(trueno_features *f)
+{
+    bool known = f->gpu_mem_bw_gbs != TRUENO_UNSET && f->gpu_compute_tflops != TRUENO_UNSET;
+    if (f->vram_gb != 0) return true;
+    if (f->gpu_mem_bw_gbs == TRUENO_UNSET) f->gpu_mem_bw_gbs = 1;
+    if (f->gpu_compute_tflops == TRUENO_UNSET) f->gpu_compute_tflops = 1;
+    if (f->sm_count == TRUENO_UNSET) f->sm_count = 1;
+    return known;
+}
+
+static void split_time(struct parts *p, const struct tr_roofline *roof, const tr_raw_values raw)
+{
+    bool unified = p->gpu && raw[TRUENO_FEATURE_IS_UNIFIED_MEMORY] == 1;
+    double e_mem = !p->gpu ? 0.85 : unified ? 0.73 : 0.75, e_cmp = p->gpu ? 0.45 : 0.60;
+    double bytes_s = raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9 * e_mem;
+    double ops_s = raw[TRUENO_FEATURE_GPU_COMPUTE_TFLOPS] * 1e12 * e_cmp;
+    p->read = roof->weight_bytes / bytes_s;
+    p->multiply = roof->matmul_flops / ops_s;
+    p->attention = overlapped(roof->kv_bytes / bytes_s, roof->attention_flops / ops_s);
+    p->launch = launch_time(raw, p->gpu);
+}
+
 /* Predicts the parts; known is false where nothing tells. */
 static trueno_status predict_parts(struct parts *out, const trueno_features *f, trueno_error *err)
 {
@@ -52,32 +76,15 @@ static trueno_status predict_parts(struct parts *out, const trueno_features *f, 
                        f->struct_size);
     memcpy(&given, f, sizeof given);
     given.struct_size = sizeof given;
-    bool cpu = given.vram_gb == 0;
-    p.known =
-        !cpu || (given.gpu_mem_bw_gbs != TRUENO_UNSET && given.gpu_compute_tflops != TRUENO_UNSET);
-    /* a CPU has no default for these; what is put here counts for the checks alone */
-    if (cpu && given.gpu_mem_bw_gbs == TRUENO_UNSET) given.gpu_mem_bw_gbs = 1;
-    if (cpu && given.gpu_compute_tflops == TRUENO_UNSET) given.gpu_compute_tflops = 1;
-    if (cpu && given.sm_count == TRUENO_UNSET) given.sm_count = 1;
+    p.known = complete(&given);
     trueno_status status = tr_features_resolve(raw, &given, err);
     if (status != TRUENO_OK) return status;
-    p.gpu = !cpu;
+    p.gpu = raw[TRUENO_FEATURE_VRAM_GB] > 0;
     p.graphs = raw[TRUENO_FEATURE_CUDA_GRAPHS] == 1;
     p.known = p.known && raw[TRUENO_FEATURE_MODEL_PARAMS_B] != TRUENO_UNSET;
-    if (p.known) {
-        status = tr_roofline_of(&roof, &given, err);
-        if (status != TRUENO_OK) return status;
-        bool unified = p.gpu && raw[TRUENO_FEATURE_IS_UNIFIED_MEMORY] == 1;
-        double bytes_s = raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9 *
-                         (cpu       ? 0.85
-                          : unified ? 0.73
-                                    : 0.75);
-        double ops_s = raw[TRUENO_FEATURE_GPU_COMPUTE_TFLOPS] * 1e12 * (cpu ? 0.60 : 0.45);
-        p.read = roof.weight_bytes / bytes_s;
-        p.multiply = roof.matmul_flops / ops_s;
-        p.attention = overlapped(roof.kv_bytes / bytes_s, roof.attention_flops / ops_s);
-        p.launch = launch_time(raw, p.gpu);
-    }
+    if (p.known) status = tr_roofline_of(&roof, &given, err);
+    if (status != TRUENO_OK) return status;
+    if (p.known) split_time(&p, &roof, raw);
     *out = p;
     return TRUENO_OK;
 }

@@ -151,6 +151,7 @@ static void test_confidence(void **state)
 
     f = by_hand();
     f.num_layers = 200;
+    f.kv_bytes_per_token *= 5; /* attention is not far from its threshold */
     b = bottleneck(&f);
     assert_int_equal(b.kind, TRUENO_BOTTLENECK_LAUNCH);
     a = b.attention;
@@ -506,7 +507,7 @@ static void test_memory(void **state)
     trueno_regressor_free(r);
 }
 
-/* Rows whose rate depends on graphs (GPU) or threads (CPU), not on the roof. */
+/* Rows whose rate depends on graphs (GPU) and threads, not on the roof. */
 static trueno_regressor *learn(bool on_gpu)
 {
     enum { N = 300 };
@@ -517,8 +518,10 @@ static trueno_regressor *learn(bool on_gpu)
     for (uint32_t i = 0; i < N; i++) {
         uint32_t batch = 1 + i % 3, threads = 1U << i / 3 % 4;
         rows[i] = on_gpu ? gpu(1.5, batch) : cpu(1.5, batch, threads);
-        if (on_gpu) rows[i].cuda_graphs = i / 3 % 2;
-        double unit = on_gpu ? 200 + 200 * rows[i].cuda_graphs : threads == 4 ? 12 : 3;
+        if (on_gpu) rows[i].cuda_graphs = i / 12 % 2;
+        if (on_gpu) rows[i].cpu_threads = threads;
+        double unit = on_gpu ? 100 + 100 * rows[i].cuda_graphs : 3;
+        unit *= threads == 4 ? 4 : 1;
         tps[i] = unit * batch;
     }
     assert_int_equal(trueno_regressor_with_random_forest(ctx, &r, 40, NULL, NULL), TRUENO_OK);
@@ -533,6 +536,8 @@ static void test_learned(void **state)
     trueno_regressor *r = learn(true);
     trueno_features f = gpu(1.5, 1);
     (void)state;
+    f.sm_count = 8;
+    f.cpu_threads = 2;
     f.cuda_graphs = 0;
     size_t n = experiments(list, r, &f);
     const trueno_experiment *e = find(list, n, TRUENO_EXPERIMENT_CUDA_GRAPHS);
