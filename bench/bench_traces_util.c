@@ -165,7 +165,7 @@ static void free_track(struct track *t)
 static int record_line(struct track *t, double ns[MAX_ARMS])
 {
     const struct settings *s = t->settings;
-    size_t order[MAX_ARMS];
+    size_t order[MAX_ARMS] = {0};
     for (size_t i = 0; i < t->n_arms; i++) {
         size_t j = next_random(&t->random) % (i + 1);
         order[i] = order[j];

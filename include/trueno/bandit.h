@@ -23,8 +23,8 @@
  *  - THOMPSON (Thompson 1933): draws each arm's mean from its posterior and takes the largest. The
  * reward of an arm is normal, mean and variance unknown, their prior normal-inverse-gamma.
  *  - AUDIT: for rewards ln(t_ref / t), and machines whose speed swings. A race first: the arms run
- * one after the other, there and back (two of them: A B B A), so that what slows all of them falls
- * out of the differences; arms that are clearly slower leave it early. The first arm that was
+ * one after the other, there and back (two of them: A B B A), and only what they differ by in such a
+ * turn counts, of an arm's two runs the better one; arms that are clearly slower leave it early. The first arm that was
  * announced is the default, and yields only to one that is proven faster by more than 1.5 %. Then
  * the winner runs alone but for audits: now and then eight turns A B B A against another arm, so
  * rarely that all audits together cost at most 0.6 % of the time. Where audits say again and again

@@ -23,6 +23,19 @@ void tr_policy_init(struct tr_policy *p, const trueno_bandit_options *opt, uint3
     tr_policy_race(p);
 }
 
+void tr_policy_keep_arm(struct tr_policy *p, uint32_t arm, const struct tr_policy *old,
+                        uint32_t old_arm)
+{
+    const struct tr_arm *from = &old->arms[old_arm];
+    struct tr_arm *to = &p->arms[arm];
+    to->n = from->n;
+    to->mean = from->mean;
+    to->m2 = from->m2;
+    to->n_explored = from->n_explored;
+    p->n += from->n;
+    p->n_explored += from->n_explored;
+}
+
 /* ------------------------------------------------------------------------ UCB1 */
 
 static uint32_t select_ucb1(const struct tr_policy *p)
@@ -120,7 +133,9 @@ void tr_policy_update(struct tr_policy *p, uint32_t arm, double reward)
 {
     if (arm >= p->n_arms || !isfinite(reward)) return;
     struct tr_arm *a = &p->arms[arm];
-    p->n_explored += (int)arm != tr_policy_best(p);
+    bool explored = (int)arm != tr_policy_best(p);
+    p->n_explored += explored;
+    a->n_explored += explored;
     p->n++;
     a->n++;
     double off = reward - a->mean;

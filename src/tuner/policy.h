@@ -13,7 +13,7 @@ enum tr_policy_phase { TR_POLICY_RACE, TR_POLICY_SERVE, TR_POLICY_AUDIT };
 
 /* A block is one turn there and back through the arms that are compared; each runs twice in it. */
 struct tr_arm {
-    uint64_t n;      /* rewards */
+    uint64_t n, n_explored; /* rewards; those when another arm was the best */
     double mean, m2; /* of the rewards: mean, sum of squared deviations */
     /* of AUDIT: */
     uint64_t due; /* number of rewards from which on it is audited */
@@ -22,7 +22,7 @@ struct tr_arm {
     float first;  /* ln cost of the first of its calls in this block */
     uint8_t n_blocks;
     bool compared; /* in the blocks that run now */
-    float block[TR_RACE_BLOCKS]; /* mean ln cost in each block of the last race or audit */
+    float block[TR_RACE_BLOCKS]; /* ln cost in each block of the last race or audit */
 };
 
 /* Plain data without pointers; tr_policy_bytes(n_arms) of it may be copied. */
@@ -60,8 +60,13 @@ void tr_policy_init(struct tr_policy *p, const trueno_bandit_options *opt, uint3
 /* AUDIT: the arm is in use from now on without a race, as something measured before says so. */
 void tr_policy_pin(struct tr_policy *p, uint32_t arm);
 
-/* AUDIT: races again. For arms that were put in place of others as well. */
+/* AUDIT: races again. */
 void tr_policy_race(struct tr_policy *p);
+
+/* For a policy that was just made in place of `old`, with other arms: its arm knows the rewards of
+ * the old one's, and they count as its own. */
+void tr_policy_keep_arm(struct tr_policy *p, uint32_t arm, const struct tr_policy *old,
+                        uint32_t old_arm);
 
 /* The arm to run next. AUDIT: the same one until its update comes, so updates may get lost. */
 uint32_t tr_policy_select(struct tr_policy *p);

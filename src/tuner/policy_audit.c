@@ -2,9 +2,10 @@
 /* Race and audit: paired comparisons first, then few of them, that cost a bounded share of the
  * time (trueno/bandit.h).
  *
- * A block runs the arms that are compared in some order and then back, so that a drift of the
- * machine falls out of their differences, and a swing shifts one block of many. Differences are of
- * ln cost. Medians over blocks decide, with intervals between order statistics, which hold for any
+ * A block runs the arms that are compared in some order and then back. Of an arm's two calls the
+ * quicker one counts: what disturbs a call only slows it, and hits both of one arm seldom; a swing
+ * of the whole machine leaves all arms a call before it or after it. Differences are of ln cost.
+ * Medians over blocks decide, with intervals between order statistics, which hold for any
  * distribution: of n blocks the median is between the k-th from either end with probability
  * 1 - 2 P(Binomial(n, 1/2) < k). */
 #include <math.h>
@@ -22,7 +23,8 @@
 #define OTHER_RARER 4      /* of others than the runner-up */
 #define RETRY       32     /* rewards until an audit that lacked credit is asked for again */
 #define MAX_CREDIT  64     /* incumbent's costs */
-#define MAX_LOSS    1.1F   /* gain that is believed at least, about -ln 3: outliers may go beyond */
+#define FAR         0.69F  /* ln 2: others than the runner-up that are so much slower: no audits */
+#define TOO_FAR     1.39F  /* ln 4: not raced again */
 #define SLACK       0.05   /* what an audit may lose beyond the gain that is known, in ln cost */
 /* Page's test (1954) of an arm's gain over audits: gains above the tolerance add up. The threshold
  * grows with the variance of an audit, so that a sum of noise alone exceeds it with probability
@@ -34,8 +36,8 @@
 /* An arm leaves the race when each of its first blocks says that it is that much slower. */
 static const struct {
     uint32_t n_blocks;
-    float loss; /* ln of 4, 1.3, 1.1, 1.05 */
-} early[] = {{1, 1.386F}, {2, 0.262F}, {4, 0.0953F}, {6, 0.0488F}};
+    float loss; /* ln of 8, 1.3, 1.1, 1.05 */
+} early[] = {{1, 2.08F}, {2, 0.262F}, {4, 0.0953F}, {6, 0.0488F}};
 
 /* Looks at the race: the k-th block from either end, from 0, holds the median with 99.8 %; at the
  * end a k for 95 %. */
@@ -145,7 +147,8 @@ static void put_off(struct tr_policy *p, uint32_t arm)
     bool first = arm == runner_up(p);
     double share = first ? AUDIT_SHARE : OTHER_SHARE / (p->n_arms > 3 ? p->n_arms - 2 : 1);
     double spacing = fmax(first ? MIN_SPACING : OTHER_RARER * MIN_SPACING, loss / share);
-    a->due = p->n + (uint64_t)spacing;
+    bool never = audit_loss(a) > MAX_CREDIT || (!first && a->gain < -FAR);
+    a->due = never ? UINT64_MAX : p->n + (uint64_t)spacing;
 }
 
 /* After a change of `due`. */
@@ -162,21 +165,30 @@ static void serve(struct tr_policy *p)
     find_next(p);
 }
 
-/* Every call that was not the incumbent's is debited what it took longer than the incumbent's call
- * before it. Luck counts as well as bad luck, or noise alone would use up the credit; but a hiccup
- * of the incumbent is worth no more than one call. */
-static void debit(struct tr_policy *p, uint32_t arm, double cost)
+/* Two calls of every arm are debited what the quicker one took longer than the incumbent's quicker
+ * one; a hiccup would as well have hit the incumbent. What was faster is credit. */
+static void debit_block(struct tr_policy *p)
 {
-    double excess = fmax(cost - p->reference, -cost);
-    p->credit -= excess;
-    if (p->phase != TR_POLICY_AUDIT) return;
-    p->audit_excess += excess;
-    if (p->credit >= 0) return;
-    /* an arm of which so much was not expected: leave it at once */
-    float gain = (float)-log(cost / p->reference);
-    p->explored -= (double)gain;
-    if (gain < p->arms[arm].gain) p->arms[arm].gain = fmaxf(gain, -MAX_LOSS);
-    put_off(p, arm);
+    const struct tr_arm *in = &p->arms[p->incumbent];
+    double excess = 0;
+    if (!in->compared) return; /* too slow to lose anything against it */
+    for (uint32_t i = 0; i < p->n_compared; i++) {
+        const struct tr_arm *a = &p->arms[p->order[i]];
+        excess += exp((double)a->block[p->n_blocks]) - exp((double)in->block[p->n_blocks]);
+    }
+    p->credit -= 2 * excess;
+    if (p->phase == TR_POLICY_AUDIT) p->audit_excess += 2 * excess;
+}
+
+/* Ends an audit that cost more than it was expected to. */
+static void abort_audit(struct tr_policy *p)
+{
+    struct tr_arm *a = &p->arms[p->challenger];
+    struct gains g = gains_of(p, p->challenger, p->incumbent);
+    a->gain = fminf(a->gain, fmaxf(median(&g), -FAR)); /* few blocks: it may have been bad luck */
+    account(p, p->challenger);
+    put_off(p, p->challenger);
+    clear_blocks(p, TR_POLICY_SERVE);
     serve(p);
 }
 
@@ -192,19 +204,21 @@ void tr_policy_race(struct tr_policy *p)
     p->eps = flipped ? 2 * EPS : EPS;
     p->n_races++;
     clear_blocks(p, TR_POLICY_RACE);
-    for (uint32_t i = 0; i < p->n_arms; i++) p->arms[i].compared = true;
+    for (uint32_t i = 0; i < p->n_arms; i++) p->arms[i].compared = p->arms[i].gain > -TOO_FAR;
     next_block(p);
 }
 
 void tr_policy_pin(struct tr_policy *p, uint32_t arm)
 {
+    struct gains old = gains_of(p, arm, p->incumbent);
+    float shift = old.n > 0 ? median(&old) : p->arms[arm].gain;
     if (arm != p->incumbent) p->last_flip = p->n;
     p->incumbent = arm;
     p->n_served = 0;
     for (uint32_t i = 0; i < p->n_arms; i++) {
         struct gains g = gains_of(p, i, arm);
         struct tr_arm *a = &p->arms[i];
-        if (g.n > 0) a->gain = fmaxf(median(&g), -MAX_LOSS);
+        a->gain = g.n > 0 ? median(&g) : i == arm ? 0 : a->gain - shift;
         a->drift = 0;
         if (i != arm) account(p, i);
     }
@@ -216,11 +230,11 @@ void tr_policy_pin(struct tr_policy *p, uint32_t arm)
 /* The arm whose median is the best of those in the race. */
 static uint32_t leader(const struct tr_policy *p)
 {
-    uint32_t first = 0, best;
+    uint32_t first = p->incumbent, best;
     float highest = 0;
-    while (!p->arms[first].compared) first++;
+    for (uint32_t i = 0; !p->arms[first].compared; i++) first = i;
     best = first;
-    for (uint32_t i = first + 1; i < p->n_arms; i++) {
+    for (uint32_t i = 0; i < p->n_arms; i++) {
         if (!p->arms[i].compared) continue;
         struct gains g = gains_of(p, i, first);
         if (median(&g) <= highest) continue;
@@ -257,7 +271,8 @@ static uint32_t winner(const struct tr_policy *p, uint32_t best)
 {
     if (p->arms[p->incumbent].compared) {
         struct gains g = gains_of(p, p->incumbent, best);
-        if (best == p->incumbent || g.d[g.n - 1 - LAST_K] >= -p->eps) return p->incumbent;
+        float bound = g.n ? g.d[g.n - 1 - LAST_K] : 0;
+        if (bound >= -p->eps && (bound >= 0 || median(&g) >= -2 * p->eps)) return p->incumbent;
     }
     for (uint32_t i = 0; i < best; i++) {
         struct gains g = gains_of(p, i, best);
@@ -312,7 +327,7 @@ static void judge_audit(struct tr_policy *p)
     double deviation = 0.43 / 0.946 * (double)(g.d[5] - g.d[2]), square = deviation * deviation;
     p->audit_var += (square - p->audit_var) / (p->n_audits < 8 ? (double)p->n_audits + 1 : 8);
     p->n_audits++;
-    a->gain = fmaxf(a->gain + (gain - a->gain) / 4, -MAX_LOSS);
+    a->gain += (gain - a->gain) / 4;
     gain = fmaxf(fminf(gain, DRIFT_CLIP), -DRIFT_CLIP);
     a->drift = fmaxf(a->drift + gain - DRIFT_DELTA, 0);
     account(p, p->challenger);
@@ -330,11 +345,15 @@ static void judge_audit(struct tr_policy *p)
 
 static void end_block(struct tr_policy *p)
 {
+    /* what the first race costs is what learning anything costs */
+    if (p->phase == TR_POLICY_AUDIT || p->n_races > 1) debit_block(p);
     p->n_blocks++;
     if (p->phase == TR_POLICY_RACE)
         look_at_race(p);
     else if (p->n_blocks == TR_AUDIT_BLOCKS)
         judge_audit(p);
+    else if (p->credit < 0)
+        abort_audit(p);
     else
         next_block(p);
 }
@@ -346,7 +365,7 @@ static void record(struct tr_policy *p, uint32_t arm, float log_cost)
     if (p->step < p->n_compared)
         a->first = log_cost;
     else
-        a->block[a->n_blocks++] = (a->first + log_cost) / 2;
+        a->block[a->n_blocks++] = fminf(a->first, log_cost);
     if (++p->step == 2 * p->n_compared) end_block(p);
 }
 
@@ -354,7 +373,6 @@ void tr_audit_update(struct tr_policy *p, uint32_t arm, double reward)
 {
     /* rewards of a public bandit may be anything; no real time is outside */
     double log_cost = fmax(fmin(-reward, 60), -60), cost = exp(log_cost);
-    bool asked = arm == tr_audit_select(p);
     if (arm == p->incumbent) p->reference = cost;
     p->credit = fmin(p->credit + LOSS_SHARE * cost, MAX_CREDIT * p->reference);
     if (p->phase == TR_POLICY_SERVE) {
@@ -362,10 +380,8 @@ void tr_audit_update(struct tr_policy *p, uint32_t arm, double reward)
         if (p->n >= p->next_due) try_audit(p);
         return;
     }
-    if (!asked) return;
-    /* what the first race costs is what learning anything costs */
-    if (arm != p->incumbent && (p->phase == TR_POLICY_AUDIT || p->n_races > 1)) debit(p, arm, cost);
-    if (p->phase != TR_POLICY_SERVE) record(p, arm, (float)log_cost);
+    if (arm != tr_audit_select(p)) return; /* not what was asked for */
+    record(p, arm, (float)log_cost);
 }
 
 double tr_audit_regret(const struct tr_policy *p, double *upper95)

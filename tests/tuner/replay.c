@@ -91,7 +91,7 @@ void replay_begin(struct replay *r, struct tr_policy *p)
 {
     r->policy = p;
     r->call = 0;
-    r->cost = r->best_cost = 0;
+    replay_reset(r);
     for (uint32_t i = 0; i < r->n_arms; i++) r->slow[i] = 1;
     memset(r->good, 0, sizeof r->good);
 }
@@ -108,8 +108,9 @@ static void step(struct replay *r)
     r->source(ns, r->user, r->call);
     for (uint32_t i = 1; i < r->n_arms; i++)
         if (true_time(r, i) < true_time(r, best)) best = i;
-    r->cost += ns[arm] * r->slow[arm];
-    r->best_cost += ns[best] * r->slow[best];
+    r->ns += ns[arm] * r->slow[arm];
+    r->picked += true_time(r, arm);
+    r->best += true_time(r, best);
     r->good[r->call % 100] = true_time(r, arm) <= 1.03 * true_time(r, best);
     r->call++;
     tr_policy_observe(r->policy, arm, ns[arm] * r->slow[arm]);
@@ -132,9 +133,14 @@ uint64_t replay_converge(struct replay *r, uint64_t limit)
     return limit;
 }
 
+void replay_reset(struct replay *r)
+{
+    r->ns = r->picked = r->best = 0;
+}
+
 double replay_regret(const struct replay *r)
 {
-    return r->cost / r->best_cost - 1;
+    return r->picked / r->best - 1;
 }
 
 static int compare_doubles(const void *a, const void *b)

@@ -56,7 +56,9 @@ struct replay {
     double slow[TR_POLICY_ARMS];  /* times that each arm takes longer than that, 1 */
     uint64_t call;
     bool good[100]; /* of the last calls: the arm was within 3 % of the best */
-    double cost, best_cost; /* summed: of the picks, of the best arm at the same calls */
+    /* summed over calls: what they took; true times of the picks, of the best arm. Hiccups that hit
+     * one arm's row and not another's are luck, not regret. */
+    double ns, picked, best;
 };
 
 void replay_begin(struct replay *r, struct tr_policy *p);
@@ -66,7 +68,10 @@ void replay_run(struct replay *r, uint64_t n_calls);
  * Returns how many there were before the first of those 100, or `limit`. */
 uint64_t replay_converge(struct replay *r, uint64_t limit);
 
-/* cost / best_cost - 1 since the sums were last set to 0. */
+/* Sets the sums to 0. */
+void replay_reset(struct replay *r);
+
+/* picked / best - 1. */
 double replay_regret(const struct replay *r);
 
 /* The value that `share` of the n values do not exceed; sorts them. */
