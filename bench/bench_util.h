@@ -79,5 +79,6 @@ const struct format *format_find(const char *name);
 int bench_models(int argc, char **argv);
 int bench_kernels(int argc, char **argv);
 int bench_probe(int argc, char **argv);
+int bench_traces(int argc, char **argv);
 
 #endif
