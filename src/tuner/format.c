@@ -123,9 +123,9 @@ static void explain_arms(struct text *t, struct tr_slot *s, uint32_t pick)
         if (mine) {
             const struct tr_arm *a = &s->policy->arms[i];
             put(t, ": %llu calls", (unsigned long long)a->n);
-            if (i != pick && a->n_blocks > 0)
-                put(t, ", %+.1f %% in %d turns against the kernel in use",
-                    100 * (exp(-(double)a->gain) - 1), a->n_blocks);
+            if (i != pick && a->raced > 0)
+                put(t, ", %+.1f +- %.1f %% of time against the kernel in use, in %d turns",
+                    100 * (exp(-(double)a->gain) - 1), 100 * (double)a->width, a->raced);
         }
         put(t, "\n");
     }

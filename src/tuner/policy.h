@@ -20,6 +20,8 @@ struct tr_arm {
     float gain;   /* ln(t_incumbent / t_arm) by the last comparisons; above 0: it is faster */
     float drift;  /* Page's sum over audits */
     float first;  /* ln cost of the first of its calls in this block */
+    float width;  /* half of the 95 % interval of that gain, of the race before the last choice */
+    uint8_t raced; /* blocks behind it; 0: the arm was in no race */
     uint8_t n_blocks;
     bool compared; /* in the blocks that run now */
     float block[TR_RACE_BLOCKS]; /* ln cost in each block of the last race or audit */

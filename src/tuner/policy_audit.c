@@ -74,6 +74,13 @@ static float median(const struct gains *g)
     return g->n ? (g->d[(g->n - 1) / 2] + g->d[g->n / 2]) / 2 : 0;
 }
 
+/* Half of the interval that holds the median with 95 %: between the k-th block from either end. */
+static float half_width(const struct gains *g)
+{
+    size_t k = g->n >= 25 ? 7 : g->n >= 15 ? 3 : g->n >= 10 ? 1 : 0;
+    return g->n > 1 ? (g->d[g->n - 1 - k] - g->d[k]) / 2 : 1;
+}
+
 /* Adds to the regret what the arm's blocks lost against the incumbent's: two calls each. */
 static void account(struct tr_policy *p, uint32_t arm)
 {
@@ -219,6 +226,10 @@ void tr_policy_pin(struct tr_policy *p, uint32_t arm)
         struct gains g = gains_of(p, i, arm);
         struct tr_arm *a = &p->arms[i];
         a->gain = g.n > 0 ? median(&g) : i == arm ? 0 : a->gain - shift;
+        if (g.n > 0) {
+            a->width = half_width(&g);
+            a->raced = (uint8_t)g.n;
+        }
         a->drift = 0;
         if (i != arm) account(p, i);
     }

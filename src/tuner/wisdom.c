@@ -6,7 +6,6 @@
 #include "tuner/tuner_impl.h"
 #include "trueno/kernels.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -58,24 +57,11 @@ static uint32_t rival_of(const struct tr_slot *slot, uint32_t pick)
 {
     const struct tr_policy *p = slot->policy;
     uint32_t best = slot->n_arms;
-    if (pick != 0) return p->arms[0].n_blocks > 0 ? 0 : slot->n_arms;
+    if (pick != 0) return p->arms[0].raced > 0 ? 0 : slot->n_arms;
     for (uint32_t i = 1; i < slot->n_arms; i++)
-        if (p->arms[i].n_blocks > 0 && (best == slot->n_arms || p->arms[i].gain > p->arms[best].gain))
+        if (p->arms[i].raced > 0 && (best == slot->n_arms || p->arms[i].gain > p->arms[best].gain))
             best = i;
     return best;
-}
-
-/* Half of the 95 % interval of the mean difference of two arms in the blocks of their last race. */
-static double half_width(const struct tr_arm *a, const struct tr_arm *b)
-{
-    int n = a->n_blocks < b->n_blocks ? a->n_blocks : b->n_blocks;
-    double mean = 0, m2 = 0;
-    for (int i = 0; i < n; i++) {
-        double d = (double)(a->block[i] - b->block[i]), step = d - mean;
-        mean += step / (i + 1);
-        m2 += step * (d - mean);
-    }
-    return n > 1 ? 1.96 * sqrt(m2 / (n - 1) / n) : 1;
 }
 
 /* What the slot's policy has found, as an entry. False: nothing that is worth keeping. */
@@ -93,9 +79,9 @@ static bool wisdom_of(struct tr_wisdom *w, const struct tr_slot *slot, uint32_t 
     snprintf(w->reference, sizeof w->reference, "%s", slot->arms[rival]->name);
     w->version = slot->t->kernels_version;
     w->log_ratio = (double)p->arms[rival].gain; /* ln(pick / rival) */
-    w->half_width = half_width(&p->arms[pick], &p->arms[rival]);
+    w->half_width = (double)p->arms[rival].width;
     w->mde = (double)p->eps;
-    w->blocks = p->arms[rival].n_blocks;
+    w->blocks = p->arms[rival].raced;
     w->effort = TR_EFFORT_NORMAL;
     w->state = TR_WISDOM_VERIFIED; /* measured inside the application's own passes */
     w->utc = (int64_t)time(NULL);
@@ -120,7 +106,8 @@ trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err)
     for (size_t i = 0; status == TRUENO_OK && i < TR_MAX_SLOTS; i++) {
         struct tr_slot *s = &t->slots[i];
         if (atomic_load_explicit(&s->key, memory_order_acquire) == 0) continue;
-        if (!s->policy || !tr_slot_take(s)) continue; /* somebody learns from it right now */
+        if (!s->policy || atomic_exchange_explicit(&s->taken, true, memory_order_acquire))
+            continue; /* nothing to tell, or somebody learns from it right now */
         bool found = wisdom_of(&w, s, machine);
         tr_slot_give(s);
         if (found) status = keep(t, &w, err);

@@ -98,9 +98,16 @@ static void test_default(void **state)
         trueno_pick pick = TRUENO_PICK_INIT;
         assert_int_equal(trueno_tuner_get_mode(t), modes[i]);
         assert_int_equal(trueno_tuner_plan(t, &pick, &p), TRUENO_OK);
-        assert_string_equal(pick.variant, default_of(ctx, &p));
-        assert_int_equal(pick.source, TRUENO_CHOICE_DEFAULT);
-        if (modes[i] != TRUENO_TUNER_LEARN) assert_int_equal(pick.ticket, 0);
+        assert_int_equal(tr_slot_pick(tr_tuner_slot(t, &p)), 0);
+        assert_string_equal(tr_tuner_slot(t, &p)->arms[0]->name, default_of(ctx, &p));
+        if (modes[i] == TRUENO_TUNER_LEARN) { /* may try others from the first call on */
+            assert_int_equal(pick.source == TRUENO_CHOICE_EXPLORING,
+                             strcmp(pick.variant, default_of(ctx, &p)) != 0);
+        } else {
+            assert_string_equal(pick.variant, default_of(ctx, &p));
+            assert_int_equal(pick.source, TRUENO_CHOICE_DEFAULT);
+            assert_int_equal(pick.ticket, 0);
+        }
         trueno_tuner_free(t);
     }
     trueno_tuner *t = tuner(ctx, TRUENO_TUNER_STRICT, NULL);
@@ -348,7 +355,8 @@ static void test_full_table(void **state)
     trueno_tuner *t = tuner(ctx, TRUENO_TUNER_LEARN, NULL);
     for (size_t i = 0; i < TR_MAX_SLOTS + 5; i++) {
         trueno_problem p = problem(16 + 16 * i);
-        assert_string_equal(variant_of(t, &p), default_of(ctx, &p));
+        const char *variant = variant_of(t, &p);
+        if (i >= TR_MAX_SLOTS) assert_string_equal(variant, default_of(ctx, &p));
     }
     assert_int_equal(trueno_tuner_get_stats(t, &stats), TRUENO_OK);
     assert_int_equal(stats.contexts, TR_MAX_SLOTS);
@@ -427,9 +435,9 @@ static void test_no_memory(void **state)
         trueno_status status = trueno_tuner_new(ctx, &t, &o, NULL);
         if (status == TRUENO_OK) {
             trueno_pick pick = TRUENO_PICK_INIT;
-            /* without memory for a policy nothing is learned, but the default runs */
+            /* without memory for a policy nothing is learned */
             assert_int_equal(trueno_tuner_plan(t, &pick, &p), TRUENO_OK);
-            assert_string_equal(pick.variant, default_of(ctx, &p));
+            assert_non_null(pick.variant);
             done = atomic_load(&h.calls) < fail;
         } else {
             assert_int_equal(status, TRUENO_ERR_NO_MEMORY);
