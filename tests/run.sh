@@ -15,7 +15,8 @@ NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev
 WANTED='python3 python3-venv clang clang-format doxygen libopenblas0 gcc-aarch64-linux-gnu
     libc6-dev-arm64-cross qemu-user'
 # The libraries of an ARM build; they are only unpacked, below build/.
-ARM64_PACKAGES='libpcre2-8-0 libpcre2-dev libjansson4 libjansson-dev libcmocka0 libcmocka-dev'
+ARM64_PACKAGES='libpcre2-8-0 libpcre2-dev libjansson4 libjansson-dev libcmocka0 libcmocka-dev
+    zlib1g zlib1g-dev'
 # Python packages of the comparisons with other implementations, in a venv under build/.
 ORACLES='numpy==2.2.6 gguf==0.19.0'
 ORACLE_LLAMA='llama-cpp-python==0.3.36' # compiled from source: minutes the first time
@@ -30,7 +31,7 @@ suites() {
     suite tests/compare_llama.sh build/release/bin
 }
 # Tests in which threads meet: the ones for ThreadSanitizer.
-TSAN_TESTS='test_thread test_mem test_ctx test_matmul test_matrix test_session'
+TSAN_TESTS='test_thread test_mem test_ctx test_matmul test_matrix test_session test_probe test_tuned'
 CLANG_FORMAT_VERSION=14 # others lay out some lines differently
 
 LOGS=build/test-logs
