@@ -3,7 +3,7 @@ add_library(tr_flags INTERFACE)
 target_include_directories(tr_flags INTERFACE
   $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> ${CMAKE_CURRENT_SOURCE_DIR}/src)
 target_compile_definitions(tr_flags INTERFACE _GNU_SOURCE
-  $<$<BOOL:${TRUENO_OPENBLAS}>:TR_OPENBLAS> $<$<BOOL:${HWLOC_FOUND}>:TR_HWLOC>)
+  $<$<BOOL:${TRUENO_OPENBLAS}>:TR_OPENBLAS>)
 # -ffp-contract=off: a compiler that fuses a*b+c behind our back would break bit-equality
 target_compile_options(tr_flags INTERFACE -ffp-contract=off -Wall -Wextra -Wpedantic -Wshadow
   -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla)

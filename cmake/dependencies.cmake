@@ -6,12 +6,6 @@ pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8) # pre-tokenizer exp
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)  # JSON of tuner stores and of reports
 pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)        # checksums of tuner stores
 set(TR_LIBRARIES PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::ZLIB Threads::Threads)
-if(TRUENO_HWLOC)
-  pkg_check_modules(HWLOC IMPORTED_TARGET hwloc>=2.1) # cores, caches, memory nodes; else from /sys
-endif()
-if(HWLOC_FOUND)
-  list(APPEND TR_LIBRARIES PkgConfig::HWLOC)
-endif()
 if(TRUENO_BUILD_TESTS)
   pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 endif()

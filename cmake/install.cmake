@@ -33,10 +33,6 @@ else()
   set(TR_PC_LIBDIR "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
   set(TR_PC_INCLUDEDIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
 endif()
-# Not under Requires.private: hwloc.pc names libraries of a static hwloc that its package may lack.
-if(HWLOC_FOUND)
-  set(TR_PC_LIBS_PRIVATE "-lhwloc ")
-endif()
 configure_file(cmake/trueno.pc.in ${CMAKE_CURRENT_BINARY_DIR}/trueno.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/trueno.pc
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -78,6 +78,7 @@ missing()
     command -v pkg-config >/dev/null || echo pkg-config
     pkg-config --exists libpcre2-8 2>/dev/null || echo libpcre2-dev
     pkg-config --exists jansson 2>/dev/null || echo libjansson-dev
+    pkg-config --exists zlib 2>/dev/null || echo zlib1g-dev
     command -v python3 >/dev/null || echo python3
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
 }

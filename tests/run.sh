@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.." || exit 1
 # ------------------------------------------------------------------ what there is
 
 # Debian packages: without the first ones nothing works, without the others steps are skipped.
-NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev zlib1g-dev libhwloc-dev
+NEEDED='build-essential cmake ninja-build pkg-config libpcre2-dev libjansson-dev zlib1g-dev
     libcmocka-dev'
 WANTED='python3 python3-venv clang clang-format doxygen libopenblas0 gcc-aarch64-linux-gnu
     libc6-dev-arm64-cross qemu-user'

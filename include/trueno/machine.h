@@ -68,10 +68,8 @@ typedef struct trueno_machine {
         sizeof(trueno_machine), "", "", "", 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0     \
     }
 
-/** Finds out. Cores, caches and memory nodes come from hwloc where the library was built with it,
- * else from /sys; hwloc takes milliseconds, memory of the C library, and some of its settings from
- * the environment (HWLOC_...). Nothing is kept between calls: affinity and quota may have changed.
- * On failure *out is as TRUENO_MACHINE_INIT.
+/** Finds out, from the CPU, /proc and /sys. Nothing is kept between calls: affinity and quota may
+ * have changed. On failure *out is as TRUENO_MACHINE_INIT.
  *  @return OK; ERR_ARGUMENT (NULL, wrong struct_size) */
 TRUENO_API trueno_status trueno_machine_get(trueno_ctx *ctx, trueno_machine *out,
                                             trueno_error *err);

@@ -109,7 +109,7 @@ static void fill(trueno_machine *m, const trueno_ctx *ctx)
     m->cpu_features = trueno_ctx_cpu_features(ctx);
     if (tr_read_text(type, sizeof type, NULL, "/sys/hypervisor/type")) m->hypervisor = true;
     tr_cpus_affinity(&cpus);
-    if (!tr_topology_hwloc(&t, &cpus)) tr_topology_sysfs(&t, "/sys", &cpus);
+    tr_topology_sysfs(&t, "/sys", &cpus);
     m->cpus = tr_cpus_count(&cpus);
     m->cores = t.cores;
     m->numa_nodes = t.numa_nodes;

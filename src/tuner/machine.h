@@ -34,9 +34,6 @@ struct tr_topology {
  * stable/sysfs-devices-node. */
 void tr_topology_sysfs(struct tr_topology *out, const char *root, const struct tr_cpus *cpus);
 
-/* From hwloc; false if the library was built without it, or it failed. */
-bool tr_topology_hwloc(struct tr_topology *out, const struct tr_cpus *cpus);
-
 /* The caches of tr_topology_sysfs alone. */
 void tr_caches_sysfs(struct tr_topology *out, const char *root, uint32_t cpu);
 

@@ -139,26 +139,20 @@ static void test_level(void **state)
     trueno_ctx_free(ref);
 }
 
-/* Two readers of the same machine. */
-static void test_hwloc(void **state)
+/* What is told of the machine is what its /sys says. */
+static void test_topology(void **state)
 {
     struct tr_cpus cpus;
-    struct tr_topology by_hwloc, by_sysfs;
+    struct tr_topology t;
     (void)state;
     tr_cpus_affinity(&cpus);
-    if (!tr_topology_hwloc(&by_hwloc, &cpus)) skip();
-    tr_topology_sysfs(&by_sysfs, "/sys", &cpus);
-    if (by_sysfs.cores) assert_int_equal(by_hwloc.cores, by_sysfs.cores);
-    if (by_sysfs.numa_nodes) assert_int_equal(by_hwloc.numa_nodes, by_sysfs.numa_nodes);
-    if (by_sysfs.l1d_bytes) assert_int_equal(by_hwloc.l1d_bytes, by_sysfs.l1d_bytes);
-    if (by_sysfs.l2_bytes) assert_int_equal(by_hwloc.l2_bytes, by_sysfs.l2_bytes);
-    if (by_sysfs.llc_bytes) assert_int_equal(by_hwloc.llc_bytes, by_sysfs.llc_bytes);
+    tr_topology_sysfs(&t, "/sys", &cpus);
     const trueno_machine m = get(ctx);
-    assert_int_equal(m.cores, by_hwloc.cores);
-    assert_int_equal(m.numa_nodes, by_hwloc.numa_nodes);
-    assert_int_equal(m.l1d_bytes, by_hwloc.l1d_bytes);
-    assert_int_equal(m.l2_bytes, by_hwloc.l2_bytes);
-    assert_int_equal(m.llc_bytes, by_hwloc.llc_bytes);
+    assert_int_equal(m.cores, t.cores);
+    assert_int_equal(m.numa_nodes, t.numa_nodes);
+    assert_int_equal(m.l1d_bytes, t.l1d_bytes);
+    assert_int_equal(m.l2_bytes, t.l2_bytes);
+    assert_int_equal(m.llc_bytes, t.llc_bytes);
 }
 
 static void test_no_cpus(void **state)
@@ -168,7 +162,6 @@ static void test_no_cpus(void **state)
     (void)state;
     assert_int_equal(tr_cpus_first(&none), TR_CPUS_MAX);
     assert_int_equal(tr_cpus_count(&none), 0);
-    assert_false(tr_topology_hwloc(&t, &none));
     tr_topology_sysfs(&t, "/sys", &none);
     assert_int_equal(t.cores, 0);
     assert_int_equal(t.numa_nodes, 0);
@@ -470,7 +463,7 @@ int main(void)
         cmocka_unit_test(test_system),
         cmocka_unit_test(test_affinity),
         cmocka_unit_test(test_level),
-        cmocka_unit_test(test_hwloc),
+        cmocka_unit_test(test_topology),
         cmocka_unit_test(test_no_cpus),
         cmocka_unit_test_setup_teardown(test_sysfs, make_root, drop_root),
         cmocka_unit_test_setup_teardown(test_sysfs_unknown, make_root, drop_root),
