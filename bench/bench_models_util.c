@@ -277,6 +277,7 @@ int bench_models(int argc, char **argv)
     const struct cli_program program = {
         "-m FILE [options]\n"
         "       trueno-bench kernels [options]    single matrix products\n"
+        "       trueno-bench traces [options]     one product, each kernel call by call\n"
         "       trueno-bench probe [options]      the machine's read bandwidth and peak rates",
         "Measures tokens per second of prompt evaluation (pp) and generation (tg): median, "
         "minimum\n"

@@ -57,8 +57,7 @@ static int make_weights(struct track *t)
     char *units = malloc(unit_bytes * POOL_UNITS);
     trueno_status st = TRUENO_ERR_NO_MEMORY;
     t->blocks = malloc(trueno_row_bytes(s->type, n));
-    for (size_t i = 0; i < UNIT * POOL_UNITS && weights; i++)
-        weights[i] = random_float(&t->random);
+    for (size_t i = 0; i < UNIT * POOL_UNITS && weights; i++) weights[i] = random_float(&t->random);
     if (weights && units && t->blocks)
         st = trueno_quantize(units, weights, s->type, UNIT * POOL_UNITS);
     for (size_t at = 0; at < n && !st; at += UNIT) {
@@ -98,8 +97,12 @@ static int add_arm(struct track *t, const char *name, const trueno_ctx_options *
     if (st) return cli_failed(name ? name : "matrix", st, err.message);
     snprintf(a->name, sizeof(a->name), "%s", trueno_matrix_kernel(w, s->vectors));
     a->copies = calloc(1, sizeof(*a->copies));
-    if (a->copies) a->copies[a->n_copies++] = w;
-    return a->copies ? CLI_OK : cli_error("no memory for matrices");
+    if (!a->copies) {
+        trueno_matrix_free(w);
+        return cli_error("no memory for matrices");
+    }
+    a->copies[a->n_copies++] = w;
+    return CLI_OK;
 }
 
 /* The default first, then the other exact kernels of the type, as the registry has them. */
@@ -133,12 +136,14 @@ static int copy_matrices(struct track *t)
         cli_progress(NULL, "pack", i + 1, t->n_arms * each);
         if (a->n_copies == each) continue;
         if (cli_interrupted(NULL)) return cli_error("interrupted");
-        trueno_status st = trueno_matrix_new(a->ctx, &w, s->type, s->rows, s->cols, t->blocks,
-                                             t->pool, &err);
+        trueno_status st =
+            trueno_matrix_new(a->ctx, &w, s->type, s->rows, s->cols, t->blocks, t->pool, &err);
         if (st) return cli_failed("matrix", st, err.message);
         more = realloc(a->copies, (a->n_copies + 1) * sizeof(*more));
-        if (!more) trueno_matrix_free(w);
-        if (!more) return cli_error("no memory for matrices");
+        if (!more) {
+            trueno_matrix_free(w);
+            return cli_error("no memory for matrices");
+        }
         a->copies = more;
         a->copies[a->n_copies++] = w;
     }

@@ -86,8 +86,8 @@ static double draw_mean(struct tr_policy *p, const struct tr_arm *a)
     const trueno_bandit_options *o = &p->opt;
     double n = (double)a->n, kappa = o->kappa0 + n, off = a->mean - o->mean0;
     double mean = o->mean0 + n / kappa * off;
-    double beta = o->sd0 * o->sd0 * (o->alpha0 - 1) + a->m2 / 2 +
-                  o->kappa0 * n / (2 * kappa) * off * off;
+    double beta =
+        o->sd0 * o->sd0 * (o->alpha0 - 1) + a->m2 / 2 + o->kappa0 * n / (2 * kappa) * off * off;
     double variance = beta / draw_gamma(&p->random, o->alpha0 + n / 2);
     return mean + draw_normal(&p->random) * sqrt(variance / kappa);
 }

@@ -14,7 +14,7 @@ enum tr_policy_phase { TR_POLICY_RACE, TR_POLICY_SERVE, TR_POLICY_AUDIT };
 /* A block is one turn there and back through the arms that are compared; each runs twice in it. */
 struct tr_arm {
     uint64_t n, n_explored; /* rewards; those when another arm was the best */
-    double mean, m2; /* of the rewards: mean, sum of squared deviations */
+    double mean, m2;        /* of the rewards: mean, sum of squared deviations */
     /* of AUDIT: */
     uint64_t due; /* number of rewards from which on it is audited */
     float gain;   /* ln(t_incumbent / t_arm) by the last comparisons; above 0: it is faster */
@@ -23,7 +23,7 @@ struct tr_arm {
     float width;  /* half of the 95 % interval of that gain, of the race before the last choice */
     uint8_t raced; /* blocks behind it; 0: the arm was in no race */
     uint8_t n_blocks;
-    bool compared; /* in the blocks that run now */
+    bool compared;               /* in the blocks that run now */
     float block[TR_RACE_BLOCKS]; /* ln cost in each block of the last race or audit */
 };
 

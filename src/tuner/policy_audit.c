@@ -217,8 +217,7 @@ void tr_policy_race(struct tr_policy *p)
 
 void tr_policy_pin(struct tr_policy *p, uint32_t arm)
 {
-    struct gains old = gains_of(p, arm, p->incumbent);
-    float shift = old.n > 0 ? median(&old) : p->arms[arm].gain;
+    float shift = p->arms[arm].gain; /* for those that were not compared now */
     if (arm != p->incumbent) p->last_flip = p->n;
     p->incumbent = arm;
     p->n_served = 0;

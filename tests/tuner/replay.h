@@ -52,8 +52,8 @@ struct replay {
     replay_source source;
     void *user;
     uint32_t n_arms;
-    const double *truth;          /* true times of the arms, up to a factor */
-    double slow[TR_POLICY_ARMS];  /* times that each arm takes longer than that, 1 */
+    const double *truth;         /* true times of the arms, up to a factor */
+    double slow[TR_POLICY_ARMS]; /* times that each arm takes longer than that, 1 */
     uint64_t call;
     bool good[100]; /* of the last calls: the arm was within 3 % of the best */
     /* summed over calls: what they took; true times of the picks, of the best arm. Hiccups that hit

@@ -212,6 +212,13 @@ static void test_thompson_seeds(void **state)
     }
     assert_true(n > 60 && n < 140);
     assert_true(differ > 60 && contexts > 60);
+    n = 0;
+    for (int i = 0; i < 200; i++) { /* a change of arms does not begin the numbers anew */
+        trueno_kernel turned[] = {i % 2 ? V : B, i % 2 ? B : V};
+        announce(a, 1, turned, 2);
+        n += pick(a, 1) == turned[0];
+    }
+    assert_true(n > 60 && n < 140);
     trueno_bandit_free(a);
     trueno_bandit_free(same);
     trueno_bandit_free(other);
@@ -281,9 +288,14 @@ static void test_arms(void **state)
     assert_int_equal(trueno_bandit_best_kernel(b, 1), B);
     assert_true(fabs(trueno_bandit_estimated_regret(b, 1, NULL) - 0.05) < 1e-12);
     assert_int_equal(trueno_bandit_update(b, 1, V, 0.5, NULL), TRUENO_ERR_ARGUMENT);
+    reward(b, 1, G, 0.35);
+    reward(b, 1, B, 0.7);
+    double upper = 0, before = trueno_bandit_estimated_regret(b, 1, &upper), after = 0;
     announce(b, 1, three, 3); /* V has to begin anew */
+    assert_true(trueno_bandit_estimated_regret(b, 1, &after) == before && after == upper);
+    assert_true(fabs(before - 2 * (0.6 - 0.4)) < 1e-12);
     assert_int_equal(pick(b, 1), V);
-    reward(b, 1, V, 0.6);
+    reward(b, 1, V, 0.65);
     assert_int_equal(pick(b, 1), V);
     assert_int_equal(trueno_bandit_best_kernel(b, 2), TRUENO_KERNEL_UNKNOWN); /* another context */
     trueno_bandit_free(b);
@@ -491,7 +503,7 @@ static void test_no_memory(void **state)
 static int setup(void **state)
 {
     (void)state;
-    return trueno_ctx_new(&ctx, NULL, NULL);
+    return (int)trueno_ctx_new(&ctx, NULL, NULL);
 }
 
 static int teardown(void **state)
@@ -504,13 +516,13 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ucb1_picks),         cmocka_unit_test(test_default_policy),
-        cmocka_unit_test(test_shares),             cmocka_unit_test(test_thompson_posterior),
-        cmocka_unit_test(test_thompson_seeds),     cmocka_unit_test(test_reports),
-        cmocka_unit_test(test_arms),               cmocka_unit_test(test_all_kernels),
-        cmocka_unit_test(test_fixed),              cmocka_unit_test(test_audit),
-        cmocka_unit_test(test_huge_rewards),       cmocka_unit_test(test_options),
-        cmocka_unit_test(test_arguments),          cmocka_unit_test(test_full_table),
+        cmocka_unit_test(test_ucb1_picks),     cmocka_unit_test(test_default_policy),
+        cmocka_unit_test(test_shares),         cmocka_unit_test(test_thompson_posterior),
+        cmocka_unit_test(test_thompson_seeds), cmocka_unit_test(test_reports),
+        cmocka_unit_test(test_arms),           cmocka_unit_test(test_all_kernels),
+        cmocka_unit_test(test_fixed),          cmocka_unit_test(test_audit),
+        cmocka_unit_test(test_huge_rewards),   cmocka_unit_test(test_options),
+        cmocka_unit_test(test_arguments),      cmocka_unit_test(test_full_table),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -141,7 +141,7 @@ static void test_stray_updates(void **state)
     assert_int_equal(p->phase, TR_POLICY_SERVE);
     assert_int_equal(tr_policy_best(p), 2);
     assert_int_equal(tr_policy_best(q), 2);
-    assert_int_equal(q->n, 2 * p->n - 0);
+    assert_int_equal(q->n, 2 * p->n);
     free(p);
     free(q);
 }
@@ -169,8 +169,8 @@ static void test_audits(void **state)
     assert_int_equal(count[1], 16);
     assert_true(fabs(tr_policy_exploration_rate(p) - 36.0 / (40 + 266 + 32 + 266)) < 1e-12);
     run_exact(p, ns, count, 100000);
-    assert_true(count[1] * 5 < 0.003 * 100 * 100700);
-    assert_true(count[1] * 5 > 0.002 * 100 * 100000);
+    assert_true((double)count[1] * 5 < 0.003 * 100 * 100700);
+    assert_true((double)count[1] * 5 > 0.002 * 100 * 100000);
     assert_int_equal(p->n_races, 1);
     free(p);
 }
@@ -190,6 +190,21 @@ static void test_missed_gain(void **state)
     free(p);
 }
 
+/* An arm above 2x is not audited; what audits do not lose is saved up to 64 calls. */
+static void test_far_arm(void **state)
+{
+    const double ns[] = {100, 100, 250};
+    uint64_t count[3] = {0};
+    (void)state;
+    struct tr_policy *p = new_policy(3, 0, 1);
+    race_exact(p, ns);
+    run_exact(p, ns, count, 100000);
+    assert_int_equal(count[2], 0);
+    assert_true(count[1] > 100);
+    assert_true(p->credit > 63 * 100 && p->credit <= 64 * 100 + 1e-6);
+    free(p);
+}
+
 /* At any time the audits have lost no more than 0.6 % of the time and two calls, whatever the arms
  * turn out to be. */
 static void test_ledger(void **state)
@@ -205,7 +220,8 @@ static void test_ledger(void **state)
             uint32_t arm = tr_policy_select(p);
             time += ns[arm];
             lost += ns[arm] - 100;
-            if (lost > 0.006 * time + 2 * ns[2]) fail_msg("x%g, call %d: %g ns", factors[k], i, lost);
+            if (lost > 0.006 * time + 2 * ns[2])
+                fail_msg("x%g, call %d: %g ns", factors[k], i, lost);
             tr_policy_observe(p, arm, ns[arm]);
         }
         assert_true(lost > 0); /* something was tried */
@@ -227,6 +243,94 @@ static void test_pin(void **state)
     assert_int_equal(tr_policy_best(p), 2);
     assert_true(isnan(tr_policy_regret(p, NULL))); /* nothing else was tried */
     free(p);
+}
+
+/* What is known of the others is known in relation to the arm that is in use. */
+static void test_pin_after_race(void **state)
+{
+    const double ns[] = {100, 105, 500};
+    (void)state;
+    struct tr_policy *p = new_policy(3, 0, 1);
+    race_exact(p, ns);
+    tr_policy_pin(p, 1);
+    for (int i = 0; i < 3; i++)
+        assert_true(fabs((double)p->arms[i].gain - log(105 / ns[i])) < 1e-5);
+    free(p);
+}
+
+/* What slows all arms alike changes nothing. What slows the one in use starts a race once two
+ * audits have said so, however much it is, without arms that are four times slower. */
+static void test_drift(void **state)
+{
+    double ns[] = {100, 105, 500};
+    uint64_t count[3] = {0};
+    (void)state;
+    struct tr_policy *p = new_policy(3, 0, 1);
+    race_exact(p, ns);
+    for (int i = 0; i < 1000; i++) {
+        for (int a = 0; a < 3; a++) ns[a] *= i % 2 ? 1.7 : 1 / 1.7;
+        run_exact(p, ns, NULL, 37);
+    }
+    assert_int_equal(p->n_races, 1);
+    assert_true(p->n_audits > 100);
+    while (p->phase != TR_POLICY_SERVE) run_exact(p, ns, NULL, 1);
+    uint64_t audits = p->n_audits;
+    ns[0] *= 3;
+    while (p->n_races == 1) {
+        if (p->n > 50000) fail_msg("not found");
+        run_exact(p, ns, count, 1);
+    }
+    assert_int_equal(p->n_audits, audits + 2);
+    while (p->phase == TR_POLICY_RACE) run_exact(p, ns, count, 1);
+    assert_int_equal(tr_policy_best(p), 1);
+    assert_int_equal(count[2], 0);
+    assert_true(p->credit <= 64 * p->reference);
+    free(p);
+}
+
+/* At the end of a race 95 % are enough, and a bound above no gain for an arm that is 3 % faster in
+ * the median. Blocks say `gain`, but those of every n-th `other`. */
+static uint32_t winner_of_mixed(double gain, double other, uint32_t n)
+{
+    struct tr_policy *p = new_policy(2, 0, 1);
+    for (int i = 0; p->phase == TR_POLICY_RACE && i < 200; i++) {
+        uint32_t arm = tr_policy_select(p);
+        double said = p->n_blocks % n == 0 ? other : gain;
+        tr_policy_update(p, arm, arm == 1 ? said : 0);
+    }
+    assert_int_equal(p->n, 100);
+    uint32_t best = (uint32_t)tr_policy_best(p);
+    free(p);
+    return best;
+}
+
+static void test_last_look(void **state)
+{
+    (void)state;
+    assert_int_equal(winner_of_mixed(0.04, 0.01, 3), 1); /* nine of 25 blocks: no bound of 1.5 % */
+    assert_int_equal(winner_of_mixed(0.04, -0.01, 3), 0);
+    assert_int_equal(winner_of_mixed(0.02, 0.01, 3), 0);
+    assert_int_equal(winner_of_mixed(0.02, 0.01, 4), 1); /* seven */
+}
+
+/* Noise of 15 % a call: no arm of three equal ones is raced again because of it. */
+static void test_noise_alone(void **state)
+{
+    uint64_t races = 0, calls = 0;
+    (void)state;
+    for (uint64_t i = 0; i < 40; i++) {
+        struct machine m = {.n_arms = 3, .sigma = 0.15, .disturbed = 0.1, .swing = 1.7};
+        struct replay r = {.source = machine_source, .user = &m, .n_arms = 3, .truth = m.ratio};
+        struct tr_policy *p = new_policy(3, 0, i);
+        m.ratio[0] = m.ratio[1] = m.ratio[2] = 1;
+        tr_random_seed(&m.random, i, 97);
+        replay_begin(&r, p);
+        replay_run(&r, 20000);
+        races += p->n_races - 1;
+        calls += p->n;
+        free(p);
+    }
+    if (!(races * 100000 <= calls)) fail_msg("%d races in %d calls", (int)races, (int)calls);
 }
 
 /* After a change of arms a gain below 3 % is not enough for another one; later it is. */
@@ -391,10 +495,8 @@ static void replay_trace(const char *path)
     quantile(sorted, t.n_arms, 0);
     for (size_t i = 0; i < REPLAYS; i++) {
         struct bootstrap b = {.trace = &t};
-        struct replay r = {.source = bootstrap_source,
-                           .user = &b,
-                           .n_arms = (uint32_t)t.n_arms,
-                           .truth = truth};
+        struct replay r = {
+            .source = bootstrap_source, .user = &b, .n_arms = (uint32_t)t.n_arms, .truth = truth};
         struct tr_policy *p = new_policy(r.n_arms, 0, i);
         tr_random_seed(&b.random, i, 98);
         replay_one(o, i, &r, p);
@@ -453,12 +555,23 @@ static void test_recorded_traces(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),          cmocka_unit_test(test_race_of_two),
-        cmocka_unit_test(test_first_of_equals), cmocka_unit_test(test_stray_updates),
-        cmocka_unit_test(test_audits),          cmocka_unit_test(test_missed_gain),
-        cmocka_unit_test(test_ledger),          cmocka_unit_test(test_pin),
-        cmocka_unit_test(test_hysteresis),      cmocka_unit_test(test_one_arm),
-        cmocka_unit_test(test_goals),           cmocka_unit_test(test_trace_file),
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_race_of_two),
+        cmocka_unit_test(test_first_of_equals),
+        cmocka_unit_test(test_stray_updates),
+        cmocka_unit_test(test_audits),
+        cmocka_unit_test(test_missed_gain),
+        cmocka_unit_test(test_far_arm),
+        cmocka_unit_test(test_ledger),
+        cmocka_unit_test(test_pin),
+        cmocka_unit_test(test_hysteresis),
+        cmocka_unit_test(test_one_arm),
+        cmocka_unit_test(test_pin_after_race),
+        cmocka_unit_test(test_drift),
+        cmocka_unit_test(test_last_look),
+        cmocka_unit_test(test_noise_alone),
+        cmocka_unit_test(test_goals),
+        cmocka_unit_test(test_trace_file),
         cmocka_unit_test(test_recorded_traces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
