@@ -11,6 +11,7 @@
 
 #include "base/hooks.h"
 #include "trueno/predict.h"
+#include "tuner/regressor.h"
 #include "tuner/ridge.h"
 #include "tuner/run.h"
 #include "tuner/runs.h"
@@ -374,6 +375,36 @@ static void test_no_memory(void **state)
     free_rows(&rows);
 }
 
+/* Measured losses shift the prior of CPU runs on the scale of f, by phase, and nothing else; a
+ * trained regressor does not take them. */
+static void test_prior(void **state)
+{
+    trueno_regressor *r;
+    struct tr_run run;
+    trueno_features f = TRUENO_FEATURES_INIT;
+    trueno_prediction p = TRUENO_PREDICTION_INIT, gpu = TRUENO_PREDICTION_INIT;
+    (void)state;
+    assert_int_equal(trueno_regressor_new(ctx, &r, NULL), TRUENO_OK);
+    f.model_params_b = 1.1;
+    assert_int_equal(trueno_regressor_predict(r, &gpu, &f, NULL), TRUENO_OK);
+    assert_true(tr_regressor_set_prior(r, 0.7, -0.5));
+    assert_int_equal(trueno_regressor_predict(r, &p, &f, NULL), TRUENO_OK);
+    assert_true(p.predicted_tps == gpu.predicted_tps);
+    f.vram_gb = 0;
+    f.gpu_mem_bw_gbs = 50;
+    f.gpu_compute_tflops = 1;
+    f.sm_count = 2;
+    for (int prefill = 0; prefill < 2; prefill++) {
+        if (prefill) f.prompt_tokens = 512;
+        assert_int_equal(tr_run_of(&run, &f, NULL), TRUENO_OK);
+        assert_int_equal(trueno_regressor_predict(r, &p, &f, NULL), TRUENO_OK);
+        double want = run.times.roof.tokens /
+                      (run.times.roof.t_floor + run.times.excess * exp(prefill ? 0.5 : -0.7));
+        assert_true(fabs(p.predicted_tps / want - 1) < 1e-12);
+    }
+    trueno_regressor_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +413,7 @@ int main(void)
         cmocka_unit_test(test_learned_slots), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_seeds),         cmocka_unit_test(test_ridge),
         cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_nothing_held_out),
+        cmocka_unit_test(test_prior),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

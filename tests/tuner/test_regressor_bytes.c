@@ -13,13 +13,14 @@
 #include "base/hooks.h"
 #include "trueno/learner.h"
 #include "tuner/forest.h"
+#include "tuner/regressor.h"
 #include "tuner/runs.h"
 
 enum {
     CRC_AT = 12,
     BODY_AT = 16,
     FOREST_BYTES_AT = 60, /* behind 24 of the header, 32 of options and the source */
-    INTERCEPT_AT = 72 + 280 + 560,
+    INTERCEPT_AT = 88 + 280 + 560,
     COVARIANCE_AT = INTERCEPT_AT + 8 + 16 + 43 * 8
 };
 
@@ -88,6 +89,7 @@ static trueno_regressor *knowing(int kind, size_t n_observed)
     o.max_depth = 7;
     assert_int_equal(trueno_regressor_with_random_forest(ctx, &r, 8, &o, NULL), TRUENO_OK);
     trueno_status st = TRUENO_OK;
+    assert_true(tr_regressor_set_prior(r, -0.3, 0.4)); /* counts where nothing is trained */
     if (kind == 1) st = trueno_regressor_train(r, NULL, rows.f, rows.tps, rows.n, NULL);
     if (kind == 2)
         st = trueno_regressor_train_random_forest(r, NULL, rows.f, rows.tps, rows.n, NULL);
