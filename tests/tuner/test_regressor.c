@@ -377,7 +377,7 @@ static void test_no_memory(void **state)
 
 /* Measured losses shift the prior of CPU runs on the scale of f, by phase, and nothing else; a
  * trained regressor does not take them. */
-static void test_prior(void **state)
+static void test_measured_losses(void **state)
 {
     trueno_regressor *r;
     struct tr_run run;
@@ -408,12 +408,12 @@ static void test_prior(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_specification), cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_specification), cmocka_unit_test(test_measured_losses),
         cmocka_unit_test(test_new_rows),      cmocka_unit_test(test_laws),
         cmocka_unit_test(test_learned_slots), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_seeds),         cmocka_unit_test(test_ridge),
         cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_nothing_held_out),
-        cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_measured_losses),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
