@@ -408,7 +408,7 @@ static void test_measured_losses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_specification), cmocka_unit_test(test_measured_losses),
+        cmocka_unit_test(test_specification), cmocka_unit_test(test_prior),
         cmocka_unit_test(test_new_rows),      cmocka_unit_test(test_laws),
         cmocka_unit_test(test_learned_slots), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_seeds),         cmocka_unit_test(test_ridge),
