@@ -186,6 +186,16 @@ static void test_dropped_and_counted(void **state)
     assert_true(tr_store_section(s, &bytes, &n, TR_SECTION_LEDGER));
     tr_store_free(s);
 
+    /* a NUL does not make another name of one */
+    struct image cut = sample_image();
+    memset(&report, 0, sizeof report);
+    set(&cut, payload_of(&cut, 3) + 5, 0, 1);
+    seal(&cut);
+    assert_int_equal(decode(&s, &cut, &report), TRUENO_OK);
+    assert_int_equal(report.bad_entries, 6);
+    tr_store_free(s);
+    free(cut.bytes);
+
     /* a bad machine takes its entries along; one entry twice counts once */
     memset(&report, 0, sizeof report);
     set(&im, m + 320, nan_bits, 8);
