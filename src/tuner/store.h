@@ -137,7 +137,8 @@ const struct tr_wisdom *tr_store_find(const struct tr_store *s, uint32_t machine
 size_t tr_store_n_entries(const struct tr_store *s);
 const struct tr_wisdom *tr_store_at(const struct tr_store *s, size_t index);
 
-/* Leaves a tombstone. @return OK; ERR_NOT_FOUND: there is no such entry, or it is one already */
+/* Leaves a tombstone, which at the last generation is for good. @return OK; ERR_NOT_FOUND: there is
+ * no such entry, or it is one already */
 trueno_status tr_store_forget(struct tr_store *s, uint32_t machine, uint64_t context,
                               trueno_error *err);
 

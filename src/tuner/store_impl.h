@@ -17,7 +17,7 @@ struct tr_store_blob {
 
 struct tr_store {
     trueno_ctx *ctx;
-    uint64_t seed;          /* of the hash: nobody can make keys that collide here */
+    uint64_t seed;          /* of the hash, random: files cannot be made to collide */
     struct tr_vec machines; /* of struct tr_store_machine, in the order of arrival */
     struct tr_vec entries;  /* of struct tr_wisdom, likewise */
     uint32_t *slots;        /* open addressing; index of an entry + 1, 0: free */
@@ -25,15 +25,15 @@ struct tr_store {
     struct tr_store_blob blobs[TR_SECTION_END - TR_SECTION_FIRST];
 };
 
-/* What is wrong with a record, in words; NULL: nothing. `generation` 0 is. Does not look at the
- * machine's index. */
+/* What is wrong with a record, in words; NULL: nothing. Lets generation 0 pass, as callers may give
+ * it and files may not, and does not look at the machine's index. */
 const char *tr_wisdom_problem(const struct tr_wisdom *w);
 const char *tr_machine_problem(const struct tr_store_machine *m);
 
 /* Printable ASCII, 1 to cap - 1 bytes and a NUL. */
 bool tr_store_name_ok(const char *name, size_t cap);
 
-/* Records that were checked, joined by the order; what loses, or equals what is there, counts as a
+/* Records that were checked, joined by the order; one with the key of another counts as a
  * duplicate. @return OK; ERR_TOO_LARGE; ERR_NO_MEMORY */
 trueno_status tr_store_join(struct tr_store *s, const struct tr_wisdom *w,
                             struct tr_store_report *report, trueno_error *err);

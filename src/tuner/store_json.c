@@ -143,7 +143,7 @@ static void measure(const char *text, size_t len, size_t *depth, size_t *values)
         if (inside) continue;
         if (c == '[' || c == '{') now++;
         if ((c == ']' || c == '}') && now > 0) now--;
-        if (c == '[' || c == '{' || c == ',' || c == ':') ++*values;
+        if (c == '[' || c == '{' || c == ',') ++*values;
         if (now > *depth) *depth = now;
     }
 }
