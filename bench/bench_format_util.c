@@ -66,10 +66,31 @@ static void csv_row(const struct result *r)
     fflush(stdout);
 }
 
+/* The fields that are set, by name. */
+static json_t *json_features(const trueno_features *f)
+{
+    json_t *out = json_object();
+    for (int i = 0; out && i < TRUENO_FEATURE_DIM; i++) {
+        bool quant = i >= TRUENO_FEATURE_QUANT_Q4_K && i < TRUENO_FEATURE_QUANT_GROUP_SIZE;
+        double raw;
+        if (quant || trueno_features_get(&raw, f, (trueno_feature)i) || raw == TRUENO_UNSET)
+            continue;
+        json_object_set_new(out, trueno_feature_name((trueno_feature)i), json_real(raw));
+    }
+    bool prefill = f->phase == TRUENO_PHASE_PREFILL;
+    json_t *rest =
+        json_pack("{s:s, s:f, s:f, s:s}", "quant", trueno_quant_name(f->quant),
+                  "weight_bytes_per_pass", f->weight_bytes_per_pass, "kv_bytes_per_token",
+                  f->kv_bytes_per_token, "phase", prefill ? "prefill" : "decode");
+    if (out && rest) json_object_update(out, rest);
+    json_decref(rest);
+    return out;
+}
+
 static json_t *json_row(const struct result *r)
 {
     return json_pack("{s:o, s:o, s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:s, s:f, s:f, s:f, s:f, s:f, "
-                     "s:f, s:f, s:f, s:f, s:i}",
+                     "s:f, s:f, s:f, s:f, s:i, s:o}",
                      "model", cli_json_text(r->path), "name", cli_json_text(r->info.name),
                      "architecture", r->info.architecture, "type", r->info.type, "weight_bytes",
                      (json_int_t)r->info.weight_bytes, "n_params", (json_int_t)r->info.n_params,
@@ -77,7 +98,7 @@ static json_t *json_row(const struct result *r)
                      "test", r->test, "tps_median", r->tps.median, "tps_min", r->tps.min, "tps_max",
                      r->tps.max, "gbs", r->gbs, "read_gbs", r->read.median, "read_gbs_min",
                      r->read.min, "read_gbs_max", r->read.max, "gmacs", r->gmacs, "peak_gmacs",
-                     r->peak_gmacs, "reps", (int)r->reps);
+                     r->peak_gmacs, "reps", (int)r->reps, "features", json_features(&r->features));
 }
 
 static int json_end(const struct result *r, size_t n)

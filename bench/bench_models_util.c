@@ -105,19 +105,67 @@ static int repeat(trueno_session *session, const trueno_token *ids, uint32_t n, 
     return CLI_OK;
 }
 
-static int measure(trueno_session *session, const trueno_token *ids, uint32_t n, bool one_by_one,
-                   const struct weights *w, struct roofs *roofs, struct result *r)
+/* Bytes of 32 numbers of a cache. */
+static size_t kv_row_bytes(trueno_kv_type type)
+{
+    static const trueno_dtype types[] = {
+        [TRUENO_KV_F16] = TRUENO_TYPE_F16,
+        [TRUENO_KV_F32] = TRUENO_TYPE_F32,
+        [TRUENO_KV_BF16] = TRUENO_TYPE_BF16,
+        [TRUENO_KV_Q8_0] = TRUENO_TYPE_Q8_0,
+    };
+    return trueno_row_bytes(types[type], 32);
+}
+
+/* A model being measured. */
+struct subject {
+    const trueno_model *model;
+    const trueno_gguf *file;
+    struct weights weights;
+    double kv_scale; /* bytes of the cache over those of F16 */
+    trueno_ctx *ctx;
+    trueno_probe_op op;
+    trueno_token *ids; /* [longest()] */
+};
+
+/* What the tuner would be told of this run. */
+static int describe(const struct subject *subject, struct result *r, uint32_t n, bool one_by_one)
+{
+    trueno_machine_profile profile = TRUENO_MACHINE_PROFILE_INIT;
+    trueno_env_options opt = TRUENO_ENV_OPTIONS_INIT;
+    trueno_features *f = &r->features;
+    *f = (trueno_features)TRUENO_FEATURES_INIT;
+    trueno_error err = {TRUENO_OK, ""};
+    profile.n = 1;
+    profile.points[0] =
+        (trueno_machine_point){r->n_threads, r->read.median, r->peak_gmacs, r->peak_gmacs};
+    opt.gguf = subject->file;
+    opt.profile = &profile;
+    opt.threads = r->n_threads;
+    trueno_status st = trueno_features_from_env(subject->ctx, f, &opt, &err);
+    if (st) return cli_failed("features", st, err.message);
+    f->kv_bytes_per_token *= subject->kv_scale;
+    f->kv_cache_tokens = one_by_one ? r->depth + n / 2 : r->depth; /* in the mean */
+    f->seq_len = one_by_one ? f->kv_cache_tokens + 1 : r->depth + n;
+    *(one_by_one ? &f->generated_tokens : &f->prompt_tokens) = n;
+    f->phase = one_by_one ? TRUENO_PHASE_DECODE : TRUENO_PHASE_PREFILL;
+    return CLI_OK;
+}
+
+static int measure(trueno_session *session, const struct subject *subject, uint32_t n,
+                   bool one_by_one, struct roofs *roofs, struct result *r)
 {
     int used = snprintf(r->test, sizeof(r->test), "%s%u", one_by_one ? "tg" : "pp", n);
     if (r->depth > 0) snprintf(r->test + used, sizeof(r->test) - (size_t)used, " @ d%u", r->depth);
     double *rates = calloc(r->reps, sizeof(*rates));
     if (!rates) return cli_error("no memory for %u repetitions", r->reps);
-    int rc = repeat(session, ids, n, one_by_one, roofs, rates, r);
+    int rc = repeat(session, subject->ids, n, one_by_one, roofs, rates, r);
     if (!rc) {
         r->tps = spread_of(rates, r->reps);
         r->read = spread_of(roofs->read, roofs->n);
         r->peak_gmacs = spread_of(roofs->peak, roofs->n).median;
-        set_rates(r, w, n, one_by_one);
+        set_rates(r, &subject->weights, n, one_by_one);
+        rc = describe(subject, r, n, one_by_one);
     }
     free(rates);
     return rc;
@@ -153,15 +201,6 @@ static uint32_t longest(const struct settings *s)
     return n + s->depth;
 }
 
-/* A model being measured. */
-struct subject {
-    const trueno_model *model;
-    struct weights weights;
-    trueno_ctx *ctx;
-    trueno_probe_op op;
-    trueno_token *ids; /* [longest()] */
-};
-
 /* All tests of one model with one number of threads. */
 static int bench_threads(const struct subject *subject, const struct settings *s, struct result *r,
                          struct table *table)
@@ -182,7 +221,7 @@ static int bench_threads(const struct subject *subject, const struct settings *s
         bool gen = i >= s->prompts.n;
         uint32_t n = gen ? s->gens.items[i - s->prompts.n] : s->prompts.items[i];
         if (n == 0) continue;
-        rc = measure(session, subject->ids, n, gen, &subject->weights, &roofs, r);
+        rc = measure(session, subject, n, gen, &roofs, r);
         if (!rc) rc = add_row(table, r);
     }
     roofs_free(&roofs);
@@ -218,10 +257,13 @@ static int bench_model(trueno_ctx *ctx, const char *path, const struct settings 
     opt.weights = s->mapped ? TRUENO_WEIGHTS_MAPPED : TRUENO_WEIGHTS_PACKED;
     if (!st) st = trueno_model_load(&model, file, &opt, &err);
     if (!st) st = trueno_model_get_info(model, &r.info);
-    struct subject subject = {.model = model, .ctx = ctx};
+    struct subject subject = {.model = model, .file = file, .ctx = ctx};
+    subject.kv_scale = (double)kv_row_bytes(s->kv_type) / (double)kv_row_bytes(TRUENO_KV_F16);
     if (!st) subject.weights = weights_of(file, &r.info);
-    trueno_gguf_free(file);
-    if (st) return cli_failed(path, st, err.message);
+    if (st) {
+        trueno_gguf_free(file);
+        return cli_failed(path, st, err.message);
+    }
 
     trueno_dtype type = TRUENO_TYPE_F32;
     trueno_dtype_from_name(&type, r.info.type);
@@ -234,6 +276,7 @@ static int bench_model(trueno_ctx *ctx, const char *path, const struct settings 
     }
     free(subject.ids);
     trueno_model_free(model);
+    trueno_gguf_free(file);
     return rc;
 }
 

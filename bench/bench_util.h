@@ -55,12 +55,13 @@ struct result {
     trueno_model_info info;
     uint32_t n_threads, n_batch, reps;
     char test[32];
-    uint32_t depth;     /* tokens before the test */
-    struct spread tps;  /* tokens per second */
-    double gbs;         /* bytes of weights per second, in 10^9, each matrix once per batch */
-    double gmacs;       /* products with weights per second, in 10^9 */
-    double peak_gmacs;  /* 0: unknown */
-    struct spread read; /* bandwidth of the probes before and after, GB/s */
+    uint32_t depth;           /* tokens before the test */
+    struct spread tps;        /* tokens per second */
+    double gbs;               /* bytes of weights per second, in 10^9, each matrix once per batch */
+    double gmacs;             /* products with weights per second, in 10^9 */
+    double peak_gmacs;        /* 0: unknown */
+    struct spread read;       /* bandwidth of the probes before and after, GB/s */
+    trueno_features features; /* of the run, for the tuner */
 };
 
 /* A format: what is printed for each result, and in the end for all of them. */

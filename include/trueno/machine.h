@@ -189,11 +189,11 @@ typedef struct trueno_env_options {
  *  File: model_params_b counts all tensors. `quant` is the type with most bytes among the matrices
  * that a pass multiplies with (the token table only where it is the output matrix too);
  * bits_per_weight is their true mean, or that of the type if the mean is outside what
- * trueno_features_validate takes. weight_bytes_per_pass and flops_per_token (two a weight,
- * attention not included) are of the same matrices; of experts the share that one token uses.
- * kv_bytes_per_token is that of an F16 cache. Geometry comes from the keys; where layers differ
- * from the layer with most heads, and the widest feed-forward. A key that is not there leaves its
- * field unset.
+ * trueno_features_validate takes. weight_bytes_per_pass is of the same matrices; of experts the
+ * share that one token uses. flops_per_token (two a weight, attention not included) is set for
+ * models with experts alone: those of dense ones follow from the geometry. kv_bytes_per_token is
+ * that of an F16 cache. Geometry comes from the keys; where layers differ from the layer with most
+ * heads, and the widest feed-forward. A key that is not there leaves its field unset.
  *
  *  On failure *f is as TRUENO_FEATURES_INIT.
  *  @return OK; ERR_ARGUMENT (NULL, wrong struct_size, more than 1024 threads); ERR_UNSUPPORTED (a

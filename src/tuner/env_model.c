@@ -246,6 +246,7 @@ trueno_status tr_env_model(trueno_features *f, const trueno_gguf *g, trueno_erro
     f->model_params_b = s.weights / 1e9;
     f->tie_embeddings = tied;
     f->weight_bytes_per_pass = s.token_bytes;
-    f->flops_per_token = 2 * s.token_weights;
+    /* of a dense model the operations follow from its geometry, attention and all */
+    if (sparse) f->flops_per_token = 2 * s.token_weights;
     return set_quant(f, &s, err);
 }

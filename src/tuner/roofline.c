@@ -6,13 +6,16 @@
 
 #include "base/error.h"
 
-/* Weights that a token is multiplied with: all but an embedding table of its own. */
-static double matmul_weights(const tr_raw_values raw)
+/* Products with weights of a pass of `tokens` tokens, of which n_out give logits: all weights count
+ * for each token, but an embedding table of its own for none, and the output matrix for n_out. */
+static double products_of(const tr_raw_values raw, double tokens, double n_out)
 {
     double all = raw[TRUENO_FEATURE_MODEL_PARAMS_B] * 1e9;
     double table = raw[TRUENO_FEATURE_VOCAB_SIZE] * raw[TRUENO_FEATURE_HIDDEN_DIM];
-    bool own_table = raw[TRUENO_FEATURE_TIE_EMBEDDINGS] == 0 && table < all;
-    return own_table ? all - table : all;
+    bool tied = raw[TRUENO_FEATURE_TIE_EMBEDDINGS] == 1;
+    double layers = all - (tied ? table : 2 * table);
+    if (layers <= 0) return tokens * all; /* sizes that do not fit: nobody knows better */
+    return tokens * layers + n_out * table;
 }
 
 /* Sums over the new tokens of a sequence: the tokens that each attends to. */
@@ -51,7 +54,7 @@ trueno_status tr_roofline_of_raw(struct tr_roofline *out, const tr_raw_values ra
     if (f->flops_per_token != TRUENO_UNSET) {
         r.matmul_flops = r.tokens * f->flops_per_token;
     } else {
-        r.matmul_flops = 2 * r.tokens * matmul_weights(raw);
+        r.matmul_flops = 2 * products_of(raw, r.tokens, prefill ? batch : r.tokens);
         r.attention_flops =
             4 * raw[TRUENO_FEATURE_NUM_HEADS] * dim * layers * batch * attended(raw, new_tokens);
     }

@@ -85,6 +85,10 @@ static void test_geometry(void **state)
     r = roof(&f);
     assert_true(r.tokens == 12);
     assert_true(r.kv_bytes == 12 * 2 * 2 * 2 * 2 * 16.0);
+    /* the last token of each sequence alone gives logits */
+    assert_true(fabs(r.matmul_flops - 2 * (12 * (1e6 - 64000) + 3 * 64000)) <= 1e-3);
+    f.tie_embeddings = 0;
+    assert_true(fabs(roof(&f).matmul_flops - 2 * (12 * (1e6 - 128000) + 3 * 64000)) <= 1e-3);
     assert_true(r.attention_flops == 4.0 * 4 * 16 * 2 * 3 * 10);
     f.seq_len = f.context_len = 6; /* two were there before: 3, 4, 5 and 6 */
     assert_true(roof(&f).attention_flops == 4.0 * 4 * 16 * 2 * 3 * 18);
