@@ -48,14 +48,12 @@ struct trueno_tuner {
     trueno_regressor *regressor;
     trueno_classifier *classifier;
     trueno_learner *learner; /* goes on from the regressor; NULL: no run was learned yet */
-    uint64_t applied; /* runs that the regressor learned while running */
-    bool calibrated;
     double mape; /* NaN: not measured */
     trueno_accuracy accuracy;
 
     atomic_flag busy; /* one of the calls that are made by one thread at a time runs */
     struct tr_store *store;
-    pthread_mutex_t adding; /* slots */
+    pthread_mutex_t adding; /* of slots, which read the store; writing to it needs both locks */
     struct tr_slot *slots;  /* [TR_MAX_SLOTS], open addressing */
     uint32_t n_slots;
     struct tr_random random; /* under `adding` */
@@ -95,7 +93,7 @@ trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p,
 trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
                                   const trueno_classifier *c, trueno_error *err);
 
-/* After what t knows has changed. */
+/* After the regressor has changed, under t->models. */
 void tr_tuner_name_version(trueno_tuner *t);
 
 /* Writes what slots have found into the store. @return OK; ERR_NO_MEMORY; ERR_TOO_LARGE */
