@@ -167,11 +167,12 @@ size_t trueno_recommendation_format(char *buf, size_t cap, const trueno_recommen
 
 static void explain_arms(struct text *t, struct tr_slot *s, uint32_t pick)
 {
-    bool mine = s->policy && !atomic_exchange(&s->taken, true);
+    const struct tr_policy *policy = s->policy;
+    bool mine = policy && tr_slot_hold(s);
     for (uint32_t i = 0; i < s->n_arms; i++) {
         put(t, "  %c %s%s", i == pick ? '*' : ' ', s->arms[i]->name, i == 0 ? " (default)" : "");
         if (mine) {
-            const struct tr_arm *a = &s->policy->arms[i];
+            const struct tr_arm *a = &policy->arms[i];
             put(t, ": %llu calls", (unsigned long long)a->n);
             if (i != pick && a->raced > 0)
                 put(t, ", %+.1f +- %.1f %% of time against the kernel in use, in %d turns",
@@ -181,12 +182,12 @@ static void explain_arms(struct text *t, struct tr_slot *s, uint32_t pick)
     }
     if (mine) {
         put(t, "%llu calls, %llu of them to compare; smallest difference that counts: %.1f %%\n",
-            (unsigned long long)s->policy->n, (unsigned long long)s->policy->n_explored,
-            100 * (double)s->policy->eps);
+            (unsigned long long)policy->n, (unsigned long long)policy->n_explored,
+            100 * (double)policy->eps);
         put(t, "%s\n",
-            s->policy->phase == TR_POLICY_RACE ? "the race is not over" : "the race is over");
+            policy->phase == TR_POLICY_RACE ? "the race is not over" : "the race is over");
         tr_slot_give(s);
-    } else if (s->policy) {
+    } else if (policy) {
         put(t, "being learned from at this moment\n");
     }
 }
