@@ -196,7 +196,6 @@ static void fit_losses(struct run *r, struct sample *s)
     pthread_rwlock_wrlock(&r->t->models);
     out->applied = tr_regressor_set_prior(r->t->regressor, f[0], f[1]);
     if (out->applied) {
-        r->t->calibrated = true;
         r->t->mape = out->local_mape;
         r->t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
         r->t->accuracy.split = "every second context of a calibration";

@@ -7,8 +7,6 @@
 #include "trueno/quantize.h"
 #include "tuner/tuner_impl.h"
 
-#include <sched.h>
-
 /* ---------------------------------------------------------------------- slots */
 
 static struct tr_slot *find(const trueno_tuner *t, uint64_t key)
@@ -68,26 +66,44 @@ static bool fill(trueno_tuner *t, struct tr_slot *s, const trueno_problem *p)
         if (i == 0 || worth_trying(all[i], all[0], p->n_cols)) s->arms[s->n_arms++] = all[i];
     if (s->n_arms > 1 && t->mode == TRUENO_TUNER_LEARN) make_policy(s);
     tr_slot_recall(s);
+    if (s->policy) (void)tr_slot_next(s);
     return true;
 }
 
-/* Takes a slot, whoever has it: sessions hold theirs between passes, so this takes it from them at
- * the end of one. */
-static void wait_for(struct tr_slot *slot)
+/* What callers get from now on. */
+static void show(struct tr_slot *slot, uint32_t order)
 {
-    while (atomic_exchange_explicit(&slot->taken, true, memory_order_acquire)) sched_yield();
+    bool pins = order >= TR_ORDER_PIN;
+    uint32_t arm = pins ? order - TR_ORDER_PIN : 0;
+    atomic_store(&slot->source, pins ? TRUENO_CHOICE_MEASURED : TRUENO_CHOICE_DEFAULT);
+    atomic_store(&slot->pick, arm);
+    atomic_store(&slot->next, arm);
 }
 
-void tr_slot_reset(struct tr_slot *slot)
+/* By who has taken the slot. True: what was waited for does not count any more. */
+static bool obey(struct tr_slot *slot)
 {
-    if (atomic_load(&slot->key) == 0) return;
-    wait_for(slot);
-    if (slot->policy) make_policy(slot);
+    if (atomic_load_explicit(&slot->order, memory_order_relaxed) == 0) return false;
+    uint32_t order = atomic_exchange(&slot->order, 0);
+    if (slot->policy && order == TR_ORDER_BEGIN) make_policy(slot);
+    if (slot->policy && order >= TR_ORDER_PIN) tr_policy_pin(slot->policy, order - TR_ORDER_PIN);
+    show(slot, order);
     slot->waiting = false;
-    atomic_store(&slot->source, TRUENO_CHOICE_DEFAULT);
-    atomic_store(&slot->pick, 0);
-    atomic_store(&slot->next, 0);
-    tr_slot_give(slot);
+    return true;
+}
+
+bool tr_slot_hold(struct tr_slot *slot)
+{
+    if (atomic_exchange_explicit(&slot->taken, true, memory_order_acquire)) return false;
+    (void)obey(slot);
+    return true;
+}
+
+void tr_slot_order(struct tr_slot *slot, uint32_t order)
+{
+    show(slot, order);
+    atomic_store(&slot->order, order);
+    if (tr_slot_hold(slot)) tr_slot_give(slot);
 }
 
 static struct tr_slot *add(trueno_tuner *t, uint64_t key, const trueno_problem *p)
@@ -132,12 +148,8 @@ void tr_slots_free(trueno_tuner *t)
 void tr_slots_recall(trueno_tuner *t)
 {
     pthread_mutex_lock(&t->adding);
-    for (size_t i = 0; i < TR_MAX_SLOTS; i++) {
-        if (atomic_load(&t->slots[i].key) == 0) continue;
-        wait_for(&t->slots[i]);
-        tr_slot_recall(&t->slots[i]);
-        tr_slot_give(&t->slots[i]);
-    }
+    for (size_t i = 0; i < TR_MAX_SLOTS; i++)
+        if (atomic_load(&t->slots[i].key) != 0) tr_slot_recall(&t->slots[i]);
     pthread_mutex_unlock(&t->adding);
 }
 
@@ -165,13 +177,12 @@ const struct tr_kernel *tr_slot_kernel(const struct tr_slot *slot, uint32_t arm)
 
 bool tr_slot_take(struct tr_slot *slot)
 {
-    return slot->policy && tr_tuner_learns(slot->t) &&
-           !atomic_exchange_explicit(&slot->taken, true, memory_order_acquire);
+    return slot->policy && tr_tuner_learns(slot->t) && tr_slot_hold(slot);
 }
 
 bool tr_slot_take_for_race(struct tr_slot *slot)
 {
-    if (atomic_exchange_explicit(&slot->taken, true, memory_order_acquire)) return false;
+    if (!tr_slot_hold(slot)) return false;
     if (slot->n_arms > 1 && make_policy(slot)) slot->waiting = false;
     return true;
 }
@@ -183,6 +194,7 @@ void tr_slot_give(struct tr_slot *slot)
 
 uint32_t tr_slot_next(struct tr_slot *slot)
 {
+    (void)obey(slot);
     if (!slot->waiting) {
         atomic_store_explicit(&slot->next, tr_policy_select(slot->policy),
                               memory_order_relaxed);
@@ -204,7 +216,7 @@ void tr_slot_pin(struct tr_slot *slot, uint32_t arm, trueno_choice_source source
 
 void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t ns)
 {
-    if (!slot->waiting || arm != atomic_load_explicit(&slot->next, memory_order_relaxed)) return;
+    if (obey(slot) || !slot->waiting || arm != atomic_load_explicit(&slot->next, memory_order_relaxed)) return;
     slot->waiting = false;
     tr_policy_observe(slot->policy, arm, (double)ns);
     int incumbent = tr_policy_best(slot->policy);
@@ -248,8 +260,9 @@ trueno_status trueno_tuner_plan(trueno_tuner *t, trueno_pick *out, const trueno_
     if (!s) { /* the table is full, or there is no kernel */
         const struct tr_kernel *k;
         if (tr_candidates(&k, 1, t->ctx, p) == 0) return TRUENO_ERR_UNSUPPORTED;
+        if (t->mode == TRUENO_TUNER_STRICT) return TRUENO_ERR_STRICT_MISS;
         out->variant = k->name;
-        return t->mode == TRUENO_TUNER_STRICT ? TRUENO_ERR_STRICT_MISS : TRUENO_OK;
+        return TRUENO_OK;
     }
     uint32_t arm = tr_slot_pick(s);
     if (s->policy && tr_tuner_learns(t)) {
@@ -307,8 +320,9 @@ trueno_status trueno_tuner_tick(trueno_tuner *t, uint64_t budget_us)
     if (!t) return TRUENO_ERR_ARGUMENT;
     trueno_status status = tr_tuner_enter(t, NULL);
     if (status != TRUENO_OK) return status;
-    uint64_t ticket, ns, until = tr_now_ns() + budget_us * 1000;
-    while ((budget_us == 0 || tr_now_ns() < until) && pop(t, &ticket, &ns)) {
+    uint64_t ticket, ns, began = tr_now_ns(), end = atomic_load(&t->ring_tail);
+    while (atomic_load(&t->ring_head) != end && /* others may go on observing */
+           (budget_us == 0 || (tr_now_ns() - began) / 1000 < budget_us) && pop(t, &ticket, &ns)) {
         uint32_t arm;
         struct tr_slot *s = slot_of(t, ticket, &arm);
         if (!s || !tr_slot_take(s)) continue;

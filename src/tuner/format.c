@@ -26,7 +26,48 @@ static void put(struct text *t, const char *fmt, ...)
     if (n > 0) t->len += (size_t)n;
 }
 
-enum { BAR = 40 };
+enum { BAR = 40, COLUMNS = 80, INDENT = 15 };
+
+/* Bytes of the start of s that fit into so many columns: all, or up to the last blank there; a word
+ * that is longer is cut. UTF-8: bytes 10xxxxxx go on with a character. */
+static size_t fitting(const char *s, size_t columns)
+{
+    size_t i = 0, blank = 0, used = 0;
+    for (; s[i] && s[i] != '\n'; i++) {
+        bool begins = ((unsigned char)s[i] & 0xc0) != 0x80;
+        if (begins && used == columns) return s[i] == ' ' || blank == 0 ? i : blank;
+        used += begins;
+        if (s[i] == ' ') blank = i;
+    }
+    return i;
+}
+
+/* Puts lines; what does not fit into 80 columns goes on below, under where values begin. */
+static void put_wrapped(struct text *t, const char *lines)
+{
+    size_t room = COLUMNS;
+    while (*lines) {
+        size_t n = fitting(lines, room);
+        put(t, "%*s%.*s\n", (int)(COLUMNS - room), "", (int)n, lines);
+        lines += n;
+        bool ends = *lines == '\n';
+        while (!ends && *lines == ' ') lines++;
+        room = ends ? COLUMNS : COLUMNS - INDENT;
+        lines += ends;
+    }
+}
+
+struct number {
+    char text[24];
+};
+
+/* Few digits for what is too large to be read with all of them. */
+static struct number number(double x)
+{
+    struct number n;
+    snprintf(n.text, sizeof n.text, fabs(x) < 1e9 ? "%.1f" : "%.4g", x);
+    return n;
+}
 
 /* A bar of `share` of its width; `mark`, a share too, is where the interval ends, NaN: none. */
 static void put_bar(struct text *t, double share, double lo, double hi)
@@ -57,7 +98,8 @@ static void put_throughput(struct text *t, const trueno_prediction *p)
 {
     static const char *const sources[] = {"prior", "linear model", "random forest"};
     double roof = p->roofline_tps > 0 ? p->roofline_tps : 1;
-    put(t, "  throughput   %10.1f tokens/s    %.1f .. %.1f", p->predicted_tps, p->lo, p->hi);
+    put(t, "  throughput   %10s tokens/s    %s .. %s", number(p->predicted_tps).text,
+        number(p->lo).text, number(p->hi).text);
     if (p->level > 0)
         put(t, " (%.0f %%)\n", 100 * p->level);
     else
@@ -65,13 +107,13 @@ static void put_throughput(struct text *t, const trueno_prediction *p)
     put(t, "  ");
     put_bar(t, p->predicted_tps / roof, p->lo / roof, p->hi / roof);
     put(t, " %.0f %% of the roof\n", 100 * p->efficiency);
-    put(t, "  roofline     %10.1f tokens/s    %s-bound%s\n", p->roofline_tps,
+    put(t, "  roofline     %10s tokens/s    %s-bound%s\n", number(p->roofline_tps).text,
         p->bound == TRUENO_BOUND_MEMORY ? "memory" : "compute",
         p->reference_hardware ? ", reference hardware" : "");
     put(t, "  model        %s", sources[(unsigned)p->source % 3]);
     if (p->confidence > 0) put(t, ", %.0f %% of held-out runs within 20 %%", 100 * p->confidence);
     put(t, "\n");
-    if (p->ttft_ms > 0) put(t, "  first token  %10.1f ms\n", p->ttft_ms);
+    if (p->ttft_ms > 0) put(t, "  first token  %10s ms\n", number(p->ttft_ms).text);
 }
 
 static void put_choice(struct text *t, const trueno_kernel_choice *c)
@@ -88,28 +130,36 @@ static void put_choice(struct text *t, const trueno_kernel_choice *c)
             c->problem.n_cols, c->problem.threads, phase_name(c->problem.phase));
 }
 
-size_t trueno_recommendation_format(char *buf, size_t cap, const trueno_recommendation *rec)
+/* The panel in lines of any length. */
+static void put_panel(struct text *t, const trueno_recommendation *rec)
 {
-    struct text t = {buf, buf ? cap : 0, 0};
     char line[512];
-    if (t.cap > 0) buf[0] = 0;
-    if (!rec) return 0;
-    put(&t, "-- tuner %s ", rec->model_version);
-    for (size_t i = 10 + strlen(rec->model_version); i < 78; i++) put(&t, "-");
-    put(&t, "\n");
-    put_throughput(&t, &rec->throughput);
-    put_choice(&t, &rec->kernel);
-    put(&t, "  run          %u threads", rec->plan.threads);
-    if (rec->plan.batch_tile) put(&t, ", tiles of %u columns", rec->plan.batch_tile);
-    if (rec->plan.draft) put(&t, ", %u drafts", rec->plan.draft);
-    put(&t, "\n  bottleneck   %s\n", rec->bottleneck.explanation);
-    if (rec->bottleneck.action[0]) put(&t, "   advice      %s\n", rec->bottleneck.action);
+    put(t, "-- tuner %s ", rec->model_version);
+    for (size_t i = 10 + strlen(rec->model_version); i < 78; i++) put(t, "-");
+    put(t, "\n");
+    put_throughput(t, &rec->throughput);
+    put_choice(t, &rec->kernel);
+    put(t, "  run          %u threads", rec->plan.threads);
+    if (rec->plan.batch_tile) put(t, ", tiles of %u columns", rec->plan.batch_tile);
+    if (rec->plan.draft) put(t, ", %u drafts", rec->plan.draft);
+    put(t, "\n  bottleneck   %s\n", rec->bottleneck.explanation);
+    if (rec->bottleneck.action[0]) put(t, "   advice      %s\n", rec->bottleneck.action);
     for (size_t i = 0; i < rec->n_experiments && i < 8; i++) {
         trueno_experiment_format(line, sizeof line, &rec->experiments[i]);
-        put(&t, "%s%s\n", i == 0 ? "  experiments  " : "               ", line);
+        put(t, "%s%s\n", i == 0 ? "  experiments  " : "               ", line);
     }
-    if (rec->n_experiments == 0) put(&t, "  experiments  none that should gain anything\n");
-    put(&t, "  confidence   %.0f %%\n", 100 * rec->confidence_overall);
+    if (rec->n_experiments == 0) put(t, "  experiments  none that should gain anything\n");
+    put(t, "  confidence   %.0f %%\n", 100 * rec->confidence_overall);
+}
+
+size_t trueno_recommendation_format(char *buf, size_t cap, const trueno_recommendation *rec)
+{
+    char lines[8192]; /* several times what the largest panel takes */
+    struct text t = {buf, buf ? cap : 0, 0}, panel = {lines, sizeof lines, 0};
+    if (t.cap > 0) buf[0] = 0;
+    if (!rec || !TR_STRUCT_OK(rec)) return 0;
+    put_panel(&panel, rec);
+    put_wrapped(&t, lines);
     return t.len;
 }
 
@@ -117,11 +167,12 @@ size_t trueno_recommendation_format(char *buf, size_t cap, const trueno_recommen
 
 static void explain_arms(struct text *t, struct tr_slot *s, uint32_t pick)
 {
-    bool mine = s->policy && !atomic_exchange(&s->taken, true);
+    const struct tr_policy *policy = s->policy;
+    bool mine = policy && tr_slot_hold(s);
     for (uint32_t i = 0; i < s->n_arms; i++) {
         put(t, "  %c %s%s", i == pick ? '*' : ' ', s->arms[i]->name, i == 0 ? " (default)" : "");
         if (mine) {
-            const struct tr_arm *a = &s->policy->arms[i];
+            const struct tr_arm *a = &policy->arms[i];
             put(t, ": %llu calls", (unsigned long long)a->n);
             if (i != pick && a->raced > 0)
                 put(t, ", %+.1f +- %.1f %% of time against the kernel in use, in %d turns",
@@ -131,12 +182,12 @@ static void explain_arms(struct text *t, struct tr_slot *s, uint32_t pick)
     }
     if (mine) {
         put(t, "%llu calls, %llu of them to compare; smallest difference that counts: %.1f %%\n",
-            (unsigned long long)s->policy->n, (unsigned long long)s->policy->n_explored,
-            100 * (double)s->policy->eps);
-        put(t, "%s\n", s->policy->phase == TR_POLICY_RACE ? "the race is not over"
-                                                          : "the race is over");
+            (unsigned long long)policy->n, (unsigned long long)policy->n_explored,
+            100 * (double)policy->eps);
+        put(t, "%s\n",
+            policy->phase == TR_POLICY_RACE ? "the race is not over" : "the race is over");
         tr_slot_give(s);
-    } else if (s->policy) {
+    } else if (policy) {
         put(t, "being learned from at this moment\n");
     }
 }

@@ -24,7 +24,6 @@ static trueno_status learn_run(trueno_tuner *t, const trueno_features *f, double
     if (status == TRUENO_OK) status = trueno_learner_observe_run(t->learner, f, tps, err);
     if (status == TRUENO_OK && trueno_learner_num_updates(t->learner) > before) {
         status = trueno_regressor_apply_learner(t->regressor, t->learner, err);
-        t->applied++;
         tr_tuner_name_version(t);
     }
     return status;
@@ -71,7 +70,6 @@ trueno_status trueno_tuner_apply_online_updates(trueno_tuner *t, const trueno_le
         /* what t itself learned was replaced: it goes on from here */
         trueno_learner_free(t->learner);
         t->learner = NULL;
-        t->applied = trueno_learner_num_updates(learner);
         tr_tuner_name_version(t);
     }
     pthread_rwlock_unlock(&t->models);
@@ -105,7 +103,6 @@ static void models_changed(trueno_tuner *t)
 {
     trueno_learner_free(t->learner);
     t->learner = NULL;
-    t->applied = 0;
     t->mape = NAN;
     t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
     tr_tuner_name_version(t);
@@ -229,6 +226,16 @@ static void put_first(trueno_kernel_choice *c, trueno_kernel k)
     }
 }
 
+/* No half results. */
+static trueno_status forget_choice(trueno_kernel_choice *c, trueno_status status)
+{
+    trueno_kernel_choice none = TRUENO_KERNEL_CHOICE_INIT;
+    if (!c || !TR_STRUCT_OK(c)) return status;
+    none.struct_size = c->struct_size;
+    memcpy(c, &none, sizeof none);
+    return status;
+}
+
 trueno_status trueno_tuner_recommend_kernel_with_exploration(
     trueno_tuner *t, trueno_kernel_choice *out, const trueno_features *f, trueno_bandit *bandit,
     double explore, trueno_error *err)
@@ -242,7 +249,7 @@ trueno_status trueno_tuner_recommend_kernel_with_exploration(
     pthread_rwlock_unlock(&t->models);
     if (status == TRUENO_OK)
         status = trueno_bandit_set_arms(bandit, out->context, arms, families_of(arms, out), err);
-    if (status != TRUENO_OK) return status;
+    if (status != TRUENO_OK) return forget_choice(out, status);
 
     pthread_mutex_lock(&t->adding); /* of the random numbers */
     bool exploring = tr_random_unit(&t->random) < explore;
@@ -252,7 +259,8 @@ trueno_status trueno_tuner_recommend_kernel_with_exploration(
         status = trueno_bandit_select(bandit, &picked, out->context, err);
     else
         picked = best == TRUENO_KERNEL_UNKNOWN ? out->top_kernel : best;
-    if (status == TRUENO_OK && picked != out->top_kernel) put_first(out, picked);
+    if (status != TRUENO_OK) return forget_choice(out, status);
+    if (picked != out->top_kernel) put_first(out, picked);
     if (best != TRUENO_KERNEL_UNKNOWN || exploring)
         out->source = picked == best ? TRUENO_CHOICE_MEASURED : TRUENO_CHOICE_EXPLORING;
     return status;

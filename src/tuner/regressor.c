@@ -30,6 +30,11 @@ double tr_regressor_prior(const trueno_regressor *r, uint32_t group)
     return group < 2 ? r->cpu_f[group] : 0;
 }
 
+bool tr_regressor_calibrated(const trueno_regressor *r)
+{
+    return r && r->source == TRUENO_SOURCE_PRIOR && (r->cpu_f[0] != 0 || r->cpu_f[1] != 0);
+}
+
 bool tr_regressor_set_prior(trueno_regressor *r, double decode_f, double prefill_f)
 {
     if (r->source != TRUENO_SOURCE_PRIOR) return false;

@@ -33,6 +33,7 @@ double tr_regressor_trained_f(const trueno_regressor *r, const struct tr_run *ru
 
 /* f of decoding (0) or prefilling (1) on a CPU while nothing is trained. */
 double tr_regressor_prior(const trueno_regressor *r, uint32_t group);
+bool tr_regressor_calibrated(const trueno_regressor *r); /* they were set, and count */
 /* Sets both; what running added is gone. False, and nothing changes: something was trained. */
 bool tr_regressor_set_prior(trueno_regressor *r, double decode_f, double prefill_f);
 

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "trueno/quantize.h"
+#include "tuner/regressor.h"
 #include "tuner/tuner_impl.h"
 #include "trueno/kernels.h"
 
@@ -17,12 +18,13 @@
 
 void tr_tuner_name_version(trueno_tuner *t)
 {
-    if (t->applied > 0)
+    uint64_t n = trueno_regressor_online_updates(t->regressor);
+    if (n > 0)
         snprintf(t->version, sizeof t->version, "%s-online-%llu", BASE_VERSION,
-                 (unsigned long long)t->applied);
+                 (unsigned long long)n);
     else
         snprintf(t->version, sizeof t->version, "%s%s", BASE_VERSION,
-                 t->calibrated ? "-calibrated" : "");
+                 tr_regressor_calibrated(t->regressor) ? "-calibrated" : "");
 }
 
 /* Where the store is: the path asked for, or the usual one; NULL: nowhere. */
@@ -100,7 +102,6 @@ static trueno_status make(trueno_ctx *ctx, trueno_tuner **out, trueno_tuner_mode
     pthread_rwlock_init(&t->models, NULL);
     const trueno_kernel_info *first = trueno_registry_at(0);
     t->kernels_version = first ? first->version : 0;
-    tr_tuner_name_version(t);
     trueno_status status = trueno_machine_get(ctx, &machine, err);
     if (status != TRUENO_OK) return status;
     snprintf(t->machine_id, sizeof t->machine_id, "%s", machine.id);
@@ -131,10 +132,12 @@ trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out, const trueno
         status = trueno_classifier_with_random_forest(ctx, &t->classifier, 50, NULL, err);
     if (status == TRUENO_OK) status = set_path(t, &o, err);
     if (status == TRUENO_OK) status = read_store(t, &o, err);
-    if (status == TRUENO_OK)
+    if (status == TRUENO_OK) {
+        tr_tuner_name_version(t);
         *out = t;
-    else
+    } else {
         trueno_tuner_free(t);
+    }
     return status;
 }
 
@@ -153,8 +156,6 @@ trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_err
         status = tr_classifier_clone(t->ctx, &copy->classifier, t->classifier, err);
     if (status == TRUENO_OK) status = tr_store_merge(copy->store, t->store, NULL, err);
     if (status == TRUENO_OK) {
-        copy->applied = t->applied;
-        copy->calibrated = t->calibrated;
         copy->mape = t->mape;
         copy->accuracy = t->accuracy;
         tr_tuner_name_version(copy);
@@ -265,6 +266,8 @@ void trueno_recommendation_init(trueno_recommendation *rec)
     rec->throughput = (trueno_prediction)TRUENO_PREDICTION_INIT;
     rec->kernel = (trueno_kernel_choice)TRUENO_KERNEL_CHOICE_INIT;
     rec->bottleneck = (trueno_bottleneck)TRUENO_BOTTLENECK_INIT;
+    for (size_t i = 0; i < sizeof rec->experiments / sizeof *rec->experiments; i++)
+        rec->experiments[i] = (trueno_experiment)TRUENO_EXPERIMENT_INIT;
 }
 
 static trueno_status fill(trueno_tuner *t, trueno_recommendation *r, const trueno_features *f,
@@ -276,6 +279,7 @@ static trueno_status fill(trueno_tuner *t, trueno_recommendation *r, const truen
     if (status != TRUENO_OK) return status;
     pthread_rwlock_rdlock(&t->models);
     status = trueno_experiments_of(r->experiments, 8, &r->n_experiments, t->regressor, f, err);
+    snprintf(r->model_version, sizeof r->model_version, "%s", t->version);
     pthread_rwlock_unlock(&t->models);
     r->plan.threads = r->kernel.problem.threads;
     r->plan.batch_tile = tile_of(r->kernel.variant);
@@ -283,7 +287,6 @@ static trueno_status fill(trueno_tuner *t, trueno_recommendation *r, const truen
     r->confidence_overall = r->kernel.confidence;
     if (r->throughput.level > 0)
         r->confidence_overall = fmin(r->confidence_overall, r->throughput.confidence);
-    snprintf(r->model_version, sizeof r->model_version, "%s", t->version);
     return status;
 }
 

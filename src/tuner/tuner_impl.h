@@ -22,9 +22,15 @@ struct tr_slot {
     _Atomic uint32_t next;   /* what a caller of trueno_tuner_plan is given where it is learned */
     atomic_bool taken;
     bool waiting; /* next was handed out by the policy and not yet measured */
+    _Atomic uint32_t order; /* TR_ORDER_..., for who has taken the slot; 0: none */
     trueno_tuner *t;
-    struct tr_policy *policy; /* NULL: nothing to choose */
+    struct tr_policy *_Atomic policy; /* NULL: nothing to choose */
 };
+
+/* What a change of the store wants of a slot. Sessions keep theirs as long as the shape of their
+ * passes, so nobody may wait for one: the pick changes at once, and who has the slot learns of it
+ * before the next step. */
+enum { TR_ORDER_BEGIN = 1, TR_ORDER_PIN = 2 /* + arm */ };
 
 /* Observations on their way: a ring that many threads write and one at a time reads (Vyukov's
  * bounded queue). */
@@ -48,14 +54,12 @@ struct trueno_tuner {
     trueno_regressor *regressor;
     trueno_classifier *classifier;
     trueno_learner *learner; /* goes on from the regressor; NULL: no run was learned yet */
-    uint64_t applied; /* runs that the regressor learned while running */
-    bool calibrated;
     double mape; /* NaN: not measured */
     trueno_accuracy accuracy;
 
     atomic_flag busy; /* one of the calls that are made by one thread at a time runs */
     struct tr_store *store;
-    pthread_mutex_t adding; /* slots */
+    pthread_mutex_t adding; /* of slots, which read the store; writing to it needs both locks */
     struct tr_slot *slots;  /* [TR_MAX_SLOTS], open addressing */
     uint32_t n_slots;
     struct tr_random random; /* under `adding` */
@@ -83,8 +87,11 @@ void tr_slots_free(trueno_tuner *t);
 /* Sets a slot's pick from the store; under t->adding. */
 void tr_slot_recall(struct tr_slot *slot);
 
-/* Forgets what a slot learned: the default runs. */
-void tr_slot_reset(struct tr_slot *slot);
+/* Gives a slot an order. */
+void tr_slot_order(struct tr_slot *slot, uint32_t order);
+
+/* Takes a slot to look into its policy or to change it; false: somebody has it. */
+bool tr_slot_hold(struct tr_slot *slot);
 
 /* This machine's row of the store, added if it is not there. */
 trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *err);
@@ -95,7 +102,7 @@ trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p,
 trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
                                   const trueno_classifier *c, trueno_error *err);
 
-/* After what t knows has changed. */
+/* After the regressor has changed, under t->models. */
 void tr_tuner_name_version(trueno_tuner *t);
 
 /* Writes what slots have found into the store. @return OK; ERR_NO_MEMORY; ERR_TOO_LARGE */

@@ -37,18 +37,12 @@ void tr_slot_recall(struct tr_slot *slot)
     if (w && tr_wisdom_use_of(w, machine, t->kernels_version) == TR_WISDOM_USABLE)
         arm = arm_named(slot, w->variant);
     if (arm < slot->n_arms) {
-        atomic_store(&slot->pick, arm);
-        atomic_store(&slot->source, TRUENO_CHOICE_MEASURED);
         atomic_fetch_add(&t->n.stored_used, 1);
-        if (slot->policy) tr_policy_pin(slot->policy, arm);
-    } else {
-        if (w) atomic_fetch_add(&t->n.stored_stale, 1);
-        atomic_store(&slot->pick, 0);
-        atomic_store(&slot->source, TRUENO_CHOICE_DEFAULT);
-    }
-    atomic_store(&slot->next, atomic_load(&slot->pick));
-    slot->waiting = false;
-    if (slot->policy) (void)tr_slot_next(slot);
+        tr_slot_order(slot, TR_ORDER_PIN + arm);
+    } else if (w) {
+        atomic_fetch_add(&t->n.stored_stale, 1);
+        if (tr_slot_pick(slot) != 0) tr_slot_order(slot, TR_ORDER_BEGIN);
+    } /* else the store does not know better than the slot */
 }
 
 /* The arm that the pick was compared with: the default, or the one that came closest to it; n_arms:
@@ -95,7 +89,10 @@ static trueno_status keep(trueno_tuner *t, const struct tr_wisdom *w, trueno_err
     if (old && old->version == w->version && old->blocks >= w->blocks &&
         strcmp(old->variant, w->variant) == 0)
         return TRUENO_OK;
-    return tr_store_put(t->store, w, err);
+    pthread_mutex_lock(&t->adding);
+    trueno_status status = tr_store_put(t->store, w, err);
+    pthread_mutex_unlock(&t->adding);
+    return status;
 }
 
 trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err)
@@ -106,7 +103,7 @@ trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err)
     for (size_t i = 0; status == TRUENO_OK && i < TR_MAX_SLOTS; i++) {
         struct tr_slot *s = &t->slots[i];
         if (atomic_load_explicit(&s->key, memory_order_acquire) == 0) continue;
-        if (!s->policy || atomic_exchange_explicit(&s->taken, true, memory_order_acquire))
+        if (!s->policy || !tr_slot_hold(s))
             continue; /* nothing to tell, or somebody learns from it right now */
         bool found = wisdom_of(&w, s, machine);
         tr_slot_give(s);
@@ -120,7 +117,10 @@ trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *e
     struct tr_store_machine m = {.quota = 0};
     if (machine_of(t, index)) return TRUENO_OK;
     snprintf(m.id, sizeof m.id, "%s", t->machine_id);
-    return tr_store_put_machine(t->store, index, &m, err);
+    pthread_mutex_lock(&t->adding);
+    trueno_status status = tr_store_put_machine(t->store, index, &m, err);
+    pthread_mutex_unlock(&t->adding);
+    return status;
 }
 
 trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p, trueno_error *err)
@@ -140,7 +140,10 @@ trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p,
                                           2e-3 * p->f32_gmacs};
     m.generation = 0; /* newer than what is there */
     m.utc = (int64_t)time(NULL);
-    return tr_store_put_machine(t->store, &index, &m, err);
+    pthread_mutex_lock(&t->adding);
+    status = tr_store_put_machine(t->store, &index, &m, err);
+    pthread_mutex_unlock(&t->adding);
+    return status;
 }
 
 /* ---------------------------------------------------------------- public calls */
@@ -244,7 +247,10 @@ trueno_status trueno_tuner_export(trueno_tuner *t, void *buf, size_t cap, size_t
 static trueno_status join(trueno_tuner *t, const struct tr_store *other, trueno_error *err)
 {
     trueno_status status = tr_tuner_remember(t, err);
-    if (status == TRUENO_OK) status = tr_store_merge(t->store, other, NULL, err);
+    if (status != TRUENO_OK) return status;
+    pthread_mutex_lock(&t->adding);
+    status = tr_store_merge(t->store, other, NULL, err);
+    pthread_mutex_unlock(&t->adding);
     if (status == TRUENO_OK) tr_slots_recall(t);
     return status;
 }
@@ -284,13 +290,14 @@ trueno_status trueno_tuner_forget(trueno_tuner *t, trueno_error *err)
     trueno_status status = begin(t, false, err);
     if (status != TRUENO_OK) return status;
     bool known = machine_of(t, &machine);
+    pthread_mutex_lock(&t->adding);
     for (size_t i = 0; known && status == TRUENO_OK && i < tr_store_n_entries(t->store); i++) {
         const struct tr_wisdom *w = tr_store_at(t->store, i);
         if (w->machine != machine || w->state == TR_WISDOM_FORGOTTEN) continue;
         status = tr_store_forget(t->store, machine, w->context, err);
     }
-    pthread_mutex_lock(&t->adding);
-    for (size_t i = 0; i < TR_MAX_SLOTS; i++) tr_slot_reset(&t->slots[i]);
+    for (size_t i = 0; i < TR_MAX_SLOTS; i++)
+        if (atomic_load(&t->slots[i].key) != 0) tr_slot_order(&t->slots[i], TR_ORDER_BEGIN);
     pthread_mutex_unlock(&t->adding);
     tr_tuner_leave(t);
     return status;
