@@ -127,9 +127,9 @@ static void print_reports(const trueno_train_report *r, const trueno_class_repor
         printf("note: rows repeat, so a row that is held out was seen as another one; such an "
                "error\n      says little of runs that are not in the data\n");
     if (r->collinear) print_names("note: cannot be told from others:", r->collinear);
-    int constant = 0;
-    for (int i = 0; i < TRUENO_FEATURE_DIM; i++) constant += r->constant >> i & 1;
-    printf("note: %d features are the same in all rows; nothing is learned of them\n", constant);
+    unsigned constant = 0;
+    for (int i = 0; i < TRUENO_FEATURE_DIM; i++) constant += (unsigned)(r->constant >> i & 1);
+    printf("note: %u features are the same in all rows; nothing is learned of them\n", constant);
 }
 
 /* Trains both models of the tuner on 100 rows of the sample data. */
