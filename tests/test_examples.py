@@ -35,7 +35,7 @@ def run(program, *args, status=0, stderr="", **environment):
     """The text that it prints. stderr: a pattern for all of what it says there; a variable that is None is unset."""
     env = {**os.environ, **environment}
     env = {name: value for name, value in env.items() if value is not None}
-    done = subprocess.run([program, *args], capture_output=True, text=True, env=env, timeout=120)
+    done = subprocess.run([program, *args], capture_output=True, encoding="utf-8", env=env, timeout=120)
     what = " ".join([os.path.basename(program), *args])
     check(f"{what} exits with {status}", done.returncode == status, f"{done.returncode}: {done.stderr}")
     check(f"{what}: stderr", re.fullmatch(stderr, done.stderr, re.S), done.stderr)
@@ -205,6 +205,8 @@ def check_panel(panel, row):
 def check_demo(program):
     check_usage(program, ["--forest"])
     text = run(program, HOME="/dev/null", XDG_CACHE_HOME="/dev/null")
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "README.md"), encoding="utf-8") as readme:
+        check("the README quotes it", f"```\n{text}```\n" in readme.read(), text)
     before = table_rows(text)
     check_table(before)
     check_panel(text, before.get(4))
@@ -287,7 +289,7 @@ def check_store(text, folder, where):
     check("bandwidth", known == where and threads >= 1 and gbs > 0, text)
     if folder:
         path, = find(r"saved to (.*)", text)
-        check("saved", path == os.path.join(folder, "trueno", "tuner.trw") and os.path.getsize(path) > 0, path)
+        check("saved", path == os.path.join(folder, "trueno", "tuner.trw") and os.path.isfile(str(path)), path)
     size, digests, verdict = find(r"exported (\d+) bytes of JSON; an empty tuner that imports them: "
                                   r"digest (\w{16} -> \w{16}), (.*)", text)
     old, _, new = str(digests).partition(" -> ")
