@@ -427,7 +427,7 @@ bool tr_forward(trueno_session *s, const trueno_token *tokens, uint32_t n, uint3
                         .began_ns = s->plan.profile ? tr_now_ns() : 0};
     atomic_init(&p.stop, false);
     tr_pool_run(s->pool, forward, &p);
-    if (atomic_load(&p.stop)) return false;
-    tr_plan_end(&s->plan, &p);
-    return true;
+    bool whole = !atomic_load(&p.stop);
+    tr_plan_end(&s->plan, &p, whole);
+    return whole;
 }

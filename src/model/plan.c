@@ -71,18 +71,8 @@ trueno_status tr_plan_init(struct tr_plan *plan, const trueno_model *m, trueno_t
     return TRUENO_OK;
 }
 
-static void give_back(struct tr_plan *plan)
-{
-    for (uint32_t i = 0; i < plan->n_kinds; i++) {
-        if (plan->taken[i]) tr_slot_give(plan->slots[i]);
-        plan->taken[i] = false;
-        plan->slots[i] = NULL;
-    }
-}
-
 void tr_plan_free(struct tr_plan *plan, trueno_ctx *ctx)
 {
-    give_back(plan);
     tr_free(ctx, plan->kind_of);
     plan->kind_of = NULL;
 }
@@ -91,40 +81,42 @@ void tr_plan_free(struct tr_plan *plan, trueno_ctx *ctx)
 
 /* Slots for n tokens and n_out rows of logits. The output matrix may share its kind with no other
  * one: the vocabulary has a number of rows of its own. */
-static void look_up(struct tr_plan *plan, uint32_t n, uint32_t n_out, bool learns)
+static void look_up(struct tr_plan *plan, uint32_t n, uint32_t n_out)
 {
     uint8_t output = plan->kind_of[TR_STAGE_OUTPUT];
-    give_back(plan);
     plan->n = n;
     plan->n_out = n_out;
-    plan->learns = learns;
     for (uint8_t i = 0; i < plan->n_kinds; i++) {
         trueno_problem p = plan->kinds[i];
         p.n_cols = i == output ? n_out : n;
         p.phase = p.n_cols <= TR_NT_MAX ? TRUENO_PHASE_DECODE : TRUENO_PHASE_PREFILL;
-        if (p.n_cols == 0) continue;
-        plan->slots[i] = tr_tuner_slot(plan->tuner, &p);
-        plan->taken[i] = learns && plan->slots[i] != NULL && tr_slot_take(plan->slots[i]);
+        plan->slots[i] = p.n_cols > 0 ? tr_tuner_slot(plan->tuner, &p) : NULL;
     }
 }
 
 void tr_plan_begin(struct tr_plan *plan, struct tr_pass *p)
 {
     bool learning = false;
-    if (plan->tuner != NULL) {
-        bool learns = tr_tuner_learns(plan->tuner);
-        if (plan->n != p->n || plan->n_out != p->n_out || plan->learns != learns)
-            look_up(plan, p->n, p->n_out, learns);
-        for (uint32_t i = 0; i < plan->n_kinds; i++) learning |= plan->taken[i];
+    if (plan->tuner != NULL && (plan->n != p->n || plan->n_out != p->n_out))
+        look_up(plan, p->n, p->n_out);
+    if (plan->tuner != NULL && tr_tuner_learns(plan->tuner)) {
+        for (uint32_t i = 0; i < plan->n_kinds; i++) {
+            plan->taken[i] = plan->slots[i] != NULL && tr_slot_take(plan->slots[i]);
+            learning |= plan->taken[i];
+        }
     }
     p->timed = plan->profile || learning;
     p->by[TR_STAGE_QKV] = tr_plan_kernel(plan, TR_STAGE_QKV, 0);
     if (p->timed) p->since_ns = tr_now_ns();
 }
 
-void tr_plan_end(struct tr_plan *plan, const struct tr_pass *p)
+void tr_plan_end(struct tr_plan *plan, const struct tr_pass *p, bool whole)
 {
-    if (!plan->profile) return;
+    for (uint32_t i = 0; i < plan->n_kinds; i++) {
+        if (plan->taken[i]) tr_slot_give(plan->slots[i]);
+        plan->taken[i] = false;
+    }
+    if (!plan->profile || !whole) return;
     plan->passes++;
     plan->tokens += p->n;
     if (p->n != 1) return;

@@ -2,9 +2,9 @@
 /* Which kernels a session runs, by the word of a tuner, and what its stages take.
  *
  * Products of one shape and type are one kind. For the number of tokens of a batch each kind has a
- * slot of the tuner's table (tuner/dispatch.h), looked up when that number changes. A slot that this
- * session has taken to learn from may give another kernel to each layer; those of one pass are
- * compared with one another. All kernels of a slot give the same bits. */
+ * slot of the tuner's table (tuner/dispatch.h), looked up when that number changes. In mode LEARN a
+ * pass takes the slots that nobody else has, to learn from them: each layer may then have another
+ * kernel, and layers are compared with one another. All kernels of a slot give the same bits. */
 #ifndef TR_PLAN_H
 #define TR_PLAN_H
 
@@ -36,10 +36,9 @@ struct tr_plan {
     trueno_problem kinds[TR_PLAN_KINDS];
     uint8_t *kind_of; /* [n_layer][TR_STAGE_COUNT]; TR_PLAN_KINDS: none */
     struct tr_slot *slots[TR_PLAN_KINDS];
-    bool taken[TR_PLAN_KINDS];          /* by this session, to learn from */
-    uint32_t n, n_out; /* tokens and logits that the slots are of; 0: none yet */
-    bool learns;       /* what the tuner said then */
-    uint32_t arms[TR_STAGE_COUNT];      /* of the slots, that run or will run next */
+    bool taken[TR_PLAN_KINDS];     /* for the length of a pass, to learn from */
+    uint32_t n, n_out;             /* tokens and logits that the slots are of; 0: none yet */
+    uint32_t arms[TR_STAGE_COUNT]; /* of the slots, that run or will run next */
     struct tr_stage_time times[TR_STAGE_COUNT];
     uint64_t passes, tokens, decoded, decode_ns;
 };
@@ -60,8 +59,8 @@ void tr_plan_begin(struct tr_plan *plan, struct tr_pass *p);
 /* Who multiplies in a stage of layer l: NULL: each matrix' own kernel. */
 const struct tr_kernel *tr_plan_kernel(struct tr_plan *plan, enum tr_stage stage, uint32_t l);
 
-/* The pass is done; not called for one that was cancelled. */
-void tr_plan_end(struct tr_plan *plan, const struct tr_pass *p);
+/* The pass is done; `whole`: it was not cancelled, and counts. */
+void tr_plan_end(struct tr_plan *plan, const struct tr_pass *p, bool whole);
 
 /* A stage of layer l is done: what it took goes to the profile and to its slot. */
 void tr_plan_clock(struct tr_plan *plan, struct tr_pass *p, enum tr_stage stage, uint32_t l);

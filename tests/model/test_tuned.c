@@ -192,6 +192,13 @@ static void test_learns_in_passes(void **state)
         free(run(s, tokens, toy.n_vocab));
     }
     assert_int_not_equal(tr_slot_pick(slot), 0);
+    /* the session is alive, and what it found can be saved */
+    size_t len;
+    static char json[1 << 16];
+    assert_int_equal(trueno_tuner_export(t, json, sizeof json - 1, &len, TRUENO_STORE_JSON, NULL),
+                     TRUENO_OK);
+    json[len] = 0;
+    assert_non_null(strstr(json, slot->arms[tr_slot_pick(slot)]->name));
     int before = atomic_load(&n_calls);
     trueno_tuner_pause(t, true);
     assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
