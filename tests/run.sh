@@ -30,7 +30,7 @@ suites() {
     suite tests/compare_llama.sh build/release/bin
 }
 # Tests in which threads meet: the ones for ThreadSanitizer.
-TSAN_TESTS='test_thread test_mem test_ctx test_matmul test_matrix test_session'
+TSAN_TESTS='test_thread test_mem test_ctx test_matmul test_matrix test_session test_tuner_threads'
 CLANG_FORMAT_VERSION=14 # others lay out some lines differently
 
 LOGS=build/test-logs
