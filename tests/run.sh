@@ -32,7 +32,8 @@ suites() {
     suite tests/compare_llama.sh build/release/bin
 }
 # Tests in which threads meet: the ones for ThreadSanitizer.
-TSAN_TESTS='test_thread test_mem test_ctx test_matmul test_matrix test_session test_probe test_tuned'
+TSAN_TESTS='test_thread test_mem test_ctx test_matmul test_matrix test_session test_probe test_tuned
+    test_tuner_threads'
 CLANG_FORMAT_VERSION=14 # others lay out some lines differently
 
 LOGS=build/test-logs

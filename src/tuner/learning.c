@@ -115,18 +115,26 @@ trueno_status trueno_tuner_train(trueno_tuner *t, trueno_train_report *report,
     trueno_train_report own = TRUENO_TRAIN_REPORT_INIT;
     if (!t) return null_argument("t", err);
     if (!report) report = &own;
+    trueno_regressor *trained = NULL; /* a copy, so that others may predict meanwhile */
     trueno_status status = tr_tuner_enter(t, err);
     if (status != TRUENO_OK) return status;
-    pthread_rwlock_wrlock(&t->models);
-    status = trueno_regressor_train_random_forest(t->regressor, report, rows, tps, n, err);
+    status = trueno_regressor_clone(t->regressor, &trained, err);
+    if (status == TRUENO_OK)
+        status = trueno_regressor_train_random_forest(trained, report, rows, tps, n, err);
     if (status == TRUENO_OK) {
+        uint64_t seen = data_hash(rows, tps, n);
+        pthread_rwlock_wrlock(&t->models);
+        trueno_regressor_free(t->regressor);
+        t->regressor = trained;
         models_changed(t);
         t->mape = report->mape;
         t->accuracy.n = report->n_held_out;
         t->accuracy.split = "out of bag";
-        t->accuracy.data_hash = data_hash(rows, tps, n);
+        t->accuracy.data_hash = seen;
+        pthread_rwlock_unlock(&t->models);
+    } else {
+        trueno_regressor_free(trained);
     }
-    pthread_rwlock_unlock(&t->models);
     tr_tuner_leave(t);
     return status;
 }

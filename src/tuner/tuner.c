@@ -83,6 +83,18 @@ static trueno_status allocate(trueno_tuner *t, trueno_error *err)
     return tr_store_new(&t->store, t->ctx, err);
 }
 
+/* Who predicts all the time must not keep out who learns: glibc lets readers go first otherwise. */
+static void init_models_lock(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attr;
+    pthread_rwlockattr_init(&attr);
+#ifdef __GLIBC__
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+#endif
+    pthread_rwlock_init(lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+}
+
 static trueno_status make(trueno_ctx *ctx, trueno_tuner **out, trueno_tuner_mode mode,
                           uint64_t seed, trueno_error *err)
 {
@@ -99,7 +111,7 @@ static trueno_status make(trueno_ctx *ctx, trueno_tuner **out, trueno_tuner_mode
     t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
     atomic_flag_clear(&t->busy);
     pthread_mutex_init(&t->adding, NULL);
-    pthread_rwlock_init(&t->models, NULL);
+    init_models_lock(&t->models);
     const trueno_kernel_info *first = trueno_registry_at(0);
     t->kernels_version = first ? first->version : 0;
     trueno_status status = trueno_machine_get(ctx, &machine, err);
