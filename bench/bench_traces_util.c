@@ -125,7 +125,7 @@ static int copy_matrices(struct track *t)
 {
     const struct settings *s = t->settings;
     size_t bytes = s->rows * trueno_row_bytes(s->type, s->cols);
-    size_t each = 2 * probe_cache_bytes() / bytes / t->n_arms + 2;
+    size_t each = 2 * trueno_cache_bytes() / bytes / t->n_arms + 2;
     for (size_t i = 0; i < t->n_arms * each; i++) {
         struct arm *a = &t->arms[i % t->n_arms];
         trueno_error err = {TRUENO_OK, ""};

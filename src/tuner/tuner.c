@@ -265,6 +265,8 @@ void trueno_recommendation_init(trueno_recommendation *rec)
     rec->throughput = (trueno_prediction)TRUENO_PREDICTION_INIT;
     rec->kernel = (trueno_kernel_choice)TRUENO_KERNEL_CHOICE_INIT;
     rec->bottleneck = (trueno_bottleneck)TRUENO_BOTTLENECK_INIT;
+    for (size_t i = 0; i < sizeof rec->experiments / sizeof *rec->experiments; i++)
+        rec->experiments[i] = (trueno_experiment)TRUENO_EXPERIMENT_INIT;
 }
 
 static trueno_status fill(trueno_tuner *t, trueno_recommendation *r, const trueno_features *f,
