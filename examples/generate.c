@@ -35,8 +35,8 @@ struct run {
     char *text;           /* the prompt, template applied */
     trueno_token *tokens; /* [n_prompt + n_generated] */
     size_t n_prompt, n_generated, n_evals;
-    uint32_t n_ctx;       /* that the session holds */
-    char *answer; /* what was generated, for the JSON report */
+    uint32_t n_ctx; /* that the session holds */
+    char *answer;   /* what was generated, for the JSON report */
     size_t answer_len, answer_cap;
     double load_s, prefill_s, decode_s;
     const char *stop; /* why it ended */

@@ -10,9 +10,8 @@
 /* Fewer tokens than this tell more of the clock and of cold caches than of a run. */
 enum { MIN_TOKENS = 8, MEASURE_MS = 300 };
 
-static const char *const MODES[] = {[TRUENO_TUNER_OFF] = "off",
-                                    [TRUENO_TUNER_FROZEN] = "frozen",
-                                    [TRUENO_TUNER_LEARN] = "learn"};
+static const char *const MODES[] = {
+    [TRUENO_TUNER_OFF] = "off", [TRUENO_TUNER_FROZEN] = "frozen", [TRUENO_TUNER_LEARN] = "learn"};
 
 static const char *source_name(trueno_choice_source source)
 {
@@ -27,8 +26,7 @@ static const char *source_name(trueno_choice_source source)
 /* Something did not work that nobody needs for the text. */
 static void note(const char *doing, trueno_status status, const char *message)
 {
-    fprintf(stderr, "note: tuner: %s: %s\n", doing,
-            *message ? message : trueno_status_str(status));
+    fprintf(stderr, "note: tuner: %s: %s\n", doing, *message ? message : trueno_status_str(status));
 }
 
 /* ------------------------------------------------------------------------------ before */
@@ -57,8 +55,8 @@ static bool has_point(const trueno_machine_profile *profile, uint32_t threads)
     return false;
 }
 
-/* What the machine can do with so many threads: as the tuner knows it, or measured now. In a context
- * of its own, whose memory does not count as the model's. */
+/* What the machine can do with so many threads: as the tuner knows it, or measured now. In a
+ * context of its own, whose memory does not count as the model's. */
 static bool get_profile(struct tuner_run *t, trueno_machine_profile *profile, uint32_t threads)
 {
     trueno_error err = {TRUENO_OK, ""};
@@ -104,8 +102,7 @@ static trueno_status ask(struct tuner_run *t, trueno_ctx *ctx, const struct tune
     t->f.phase = TRUENO_PHASE_DECODE;
     t->f.seq_len = p->seq_len;
     t->f.context_len = p->n_ctx;
-    if (t->f.kv_bytes_per_token != TRUENO_UNSET)
-        t->f.kv_bytes_per_token *= kv_factor(p->kv_type);
+    if (t->f.kv_bytes_per_token != TRUENO_UNSET) t->f.kv_bytes_per_token *= kv_factor(p->kv_type);
     st = trueno_tuner_recommend(t->tuner, &t->rec, &t->f, err);
     t->predicted = st == TRUENO_OK;
     return st;
@@ -168,8 +165,7 @@ static void remember(struct tuner_run *t)
     char path[4096];
     trueno_error err = {TRUENO_OK, ""};
     trueno_status st = TRUENO_OK;
-    if (t->predicted && t->tps > 0)
-        st = trueno_tuner_observe_run(t->tuner, &t->f, t->tps, &err);
+    if (t->predicted && t->tps > 0) st = trueno_tuner_observe_run(t->tuner, &t->f, t->tps, &err);
     if (st) note("the run is not learned", st, err.message);
     st = trueno_tuner_save(t->tuner, &err);
     if (st) note("nothing is stored", st, err.message);
@@ -200,13 +196,13 @@ json_t *tuner_json(const struct tuner_run *t)
                                              k->variant, "source", source_name(k->source),
                                              "threads", (int)t->rec.plan.threads);
     bool judged = t->predicted && t->tps > 0;
-    return json_pack("{s:s, s:s, s:o, s:f, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b}", "mode", t->mode,
-                     "version", trueno_tuner_version(t->tuner), "predicted", said, "measured_tps",
-                     t->tps, "deviation_pct", judged ? json_real(deviation_pct(t)) : json_null(),
-                     "within", judged ? json_boolean(within(t)) : json_null(), "observations",
-                     (json_int_t)n->observations, "explored", (json_int_t)n->explored, "changed",
-                     (json_int_t)(n->pins + n->unpins), "stored_used", (json_int_t)n->stored_used,
-                     "runs", (json_int_t)n->runs, "saved", t->saved);
+    return json_pack(
+        "{s:s, s:s, s:o, s:f, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b}", "mode", t->mode, "version",
+        trueno_tuner_version(t->tuner), "predicted", said, "measured_tps", t->tps, "deviation_pct",
+        judged ? json_real(deviation_pct(t)) : json_null(), "within",
+        judged ? json_boolean(within(t)) : json_null(), "observations", (json_int_t)n->observations,
+        "explored", (json_int_t)n->explored, "changed", (json_int_t)(n->pins + n->unpins),
+        "stored_used", (json_int_t)n->stored_used, "runs", (json_int_t)n->runs, "saved", t->saved);
 }
 
 void tuner_free(struct tuner_run *t)

@@ -13,13 +13,13 @@
 
 /* Zero: no tuner, and every call does nothing. */
 struct tuner_run {
-    const char *mode;     /* as given */
-    trueno_tuner *tuner;  /* NULL: none */
-    trueno_features f;    /* of decoding the answer */
-    bool predicted;       /* rec is of f */
+    const char *mode;    /* as given */
+    trueno_tuner *tuner; /* NULL: none */
+    trueno_features f;   /* of decoding the answer */
+    bool predicted;      /* rec is of f */
     trueno_recommendation rec;
-    double tps;           /* decoded tokens per second; 0: too few to tell */
-    bool saved;           /* the store was written */
+    double tps;               /* decoded tokens per second; 0: too few to tell */
+    bool saved;               /* the store was written */
     trueno_tuner_stats stats; /* at the end */
 };
 
