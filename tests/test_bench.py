@@ -224,7 +224,7 @@ def check_modes(g, row):
     text, errors, learned = g.run("--tuner", "learn")
     check_lines(errors, learned)
     check("text of learn", text == plain, text)
-    check("a store is left", os.path.getsize(store) > 0 and learned["saved"], learned)
+    check("a store is left", os.path.isfile(store) and os.path.getsize(store) > 0 and learned["saved"], learned)
     said = learned["predicted"]
     check("a prediction", (said is not None) == can_predict, learned)
     if said:
