@@ -81,5 +81,6 @@ int bench_models(int argc, char **argv);
 int bench_kernels(int argc, char **argv);
 int bench_probe(int argc, char **argv);
 int bench_traces(int argc, char **argv);
+int bench_tuner(int argc, char **argv);
 
 #endif

@@ -5,6 +5,7 @@
  * Text goes to stdout as it comes, everything else to stderr. */
 #include "cli_util.h"
 #include "kv_util.h"
+#include "tuner_util.h"
 
 #include "trueno.h"
 
@@ -14,9 +15,9 @@
 
 /* What the command line says. */
 struct settings {
-    const char *model, *prompt, *prompt_file, *system, *template, *json, *kv;
+    const char *model, *prompt, *prompt_file, *system, *template, *json, *kv, *tuner;
     uint32_t n_predict, n_threads, n_ctx, n_batch;
-    bool chat, ignore_eos, no_echo, special, mapped;
+    bool chat, ignore_eos, no_echo, special, mapped, profile;
     trueno_kv_type kv_type;
     trueno_sampler_options sampling;
 };
@@ -28,12 +29,14 @@ struct run {
     trueno_tokenizer *tokenizer;
     trueno_model *model;
     trueno_session *session;
+    struct tuner_run tuner;
     trueno_sampler *sampler;
     trueno_detokenizer *detokenizer;
     char *text;           /* the prompt, template applied */
     trueno_token *tokens; /* [n_prompt + n_generated] */
     size_t n_prompt, n_generated, n_evals;
-    char *answer; /* what was generated, for the JSON report */
+    uint32_t n_ctx; /* that the session holds */
+    char *answer;   /* what was generated, for the JSON report */
     size_t answer_len, answer_cap;
     double load_s, prefill_s, decode_s;
     const char *stop; /* why it ended */
@@ -44,6 +47,7 @@ static void free_run(struct run *r)
     trueno_detokenizer_free(r->detokenizer);
     trueno_sampler_free(r->sampler);
     trueno_session_free(r->session);
+    tuner_free(&r->tuner);
     trueno_model_free(r->model);
     trueno_tokenizer_free(r->tokenizer);
     trueno_gguf_free(r->file);
@@ -145,6 +149,15 @@ static uint32_t context_size(const struct run *r, const struct settings *s, uint
     return want < n_ctx_train ? (uint32_t)want : n_ctx_train;
 }
 
+/* Asks the tuner of the answer that is to come. */
+static int ask_tuner(struct run *r, const struct settings *s)
+{
+    size_t end = r->n_prompt + s->n_predict;
+    uint32_t last = s->n_predict && end < r->n_ctx ? (uint32_t)end : r->n_ctx;
+    const struct tuner_plan plan = {r->file, s->n_threads, r->n_ctx, last, s->kv_type};
+    return tuner_begin(&r->tuner, s->tuner, r->ctx, &plan);
+}
+
 /* A session that holds the prompt and what is to come, and room for the ids. */
 static int make_session(struct run *r, const struct settings *s)
 {
@@ -152,12 +165,16 @@ static int make_session(struct run *r, const struct settings *s)
     trueno_model_info info = TRUENO_MODEL_INFO_INIT;
     trueno_model_get_info(r->model, &info);
     trueno_session_options opt = TRUENO_SESSION_OPTIONS_INIT;
-    opt.n_ctx = context_size(r, s, info.n_ctx_train);
+    opt.n_ctx = r->n_ctx = context_size(r, s, info.n_ctx_train);
     if (r->n_prompt > opt.n_ctx)
         return cli_error("the prompt has %zu tokens, the context holds %u", r->n_prompt, opt.n_ctx);
     opt.n_batch = s->n_batch;
     opt.n_threads = s->n_threads;
     opt.kv_type = s->kv_type;
+    opt.profile = s->profile;
+    int rc = ask_tuner(r, s);
+    if (rc) return rc;
+    opt.tuner = r->tuner.tuner;
     trueno_status st = trueno_session_new(&r->session, r->model, &opt, &err);
     if (!st) st = trueno_sampler_new(r->ctx, &r->sampler, info.n_vocab, &s->sampling, &err);
     if (st) return cli_failed("session", st, err.message);
@@ -283,7 +300,7 @@ static int write_report(const struct run *r, const struct settings *s)
         "{s:f, s:i, s:f, s:f, s:f, s:I, s:i, s:i, s:b}", "temperature", (double)o->temperature,
         "top_k", o->top_k, "top_p", (double)o->top_p, "min_p", (double)o->min_p, "repeat_penalty",
         (double)o->repeat_penalty, "seed", (json_int_t)o->seed, "n_threads", (int)s->n_threads,
-        "n_ctx", (int)trueno_session_n_ctx(r->session), "chat", s->chat);
+        "n_ctx", (int)r->n_ctx, "chat", s->chat);
     json_t *report = json_pack(
         "{s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:o}", "model",
         cli_json_text(s->model), "name", cli_json_text(info.name), "architecture",
@@ -294,6 +311,10 @@ static int write_report(const struct run *r, const struct settings *s)
         "prompt_s", r->prefill_s, "decode_s", r->decode_s, "prompt_tps",
         per_second(r->n_prompt, r->prefill_s), "decode_tps", per_second(r->n_evals, r->decode_s),
         "peak_memory_bytes", (json_int_t)peak, "settings", settings);
+    if (report && s->tuner && json_object_set_new(report, "tuner", tuner_json(&r->tuner))) {
+        json_decref(report);
+        report = NULL;
+    }
     return cli_json_write(report, s->json);
 }
 
@@ -312,6 +333,10 @@ static int generate(struct run *r, const struct settings *s)
     fputs("\n", stdout);
     if (rc) return rc;
     print_statistics(r);
+    if (s->profile) profile_print(r->session);
+    trueno_session_free(r->session); /* gives back what it learned from */
+    r->session = NULL;
+    tuner_end(&r->tuner, r->n_evals, r->decode_s);
     if (s->json) rc = write_report(r, s);
     return rc ? rc : cli_interrupted(NULL) ? CLI_ERROR : CLI_OK;
 }
@@ -341,6 +366,8 @@ int main(int argc, char **argv)
         {"--mapped", NULL, CLI_FLAG, &s.mapped, NULL,
          "leave the weights in the file: less memory, slower"},
         {"--kv", NULL, CLI_TEXT, &s.kv, "TYPE", KV_HELP},
+        {"--tuner", NULL, CLI_TEXT, &s.tuner, "MODE", TUNER_HELP},
+        {"--profile", NULL, CLI_FLAG, &s.profile, NULL, PROFILE_HELP},
         {"--special", NULL, CLI_FLAG, &s.special, NULL,
          "control tokens in the prompt's text count"},
         {"--ignore-eos", NULL, CLI_FLAG, &s.ignore_eos, NULL, "go on after the end of the text"},
@@ -359,6 +386,7 @@ int main(int argc, char **argv)
     if (!s.chat && (s.system || s.template))
         return cli_usage("--system and --template need --chat");
     rc = kv_type(&s.kv_type, s.kv);
+    if (rc == CLI_OK) rc = tuner_check(s.tuner);
     if (rc != CLI_OK) return rc;
 
     struct run r = {.stop = NULL};

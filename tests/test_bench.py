@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""trueno-bench says what it promises, and bench/compare.py computes what it says. No speed is judged.
+"""trueno-bench says what it promises, bench/compare.py computes what it says, and trueno-generate --tuner changes no
+text. No speed is judged.
 
-usage: test_bench.py BIN_DIR    (trueno-bench, trueno-mkmodel); the gguf package, if there, counts the weights
+usage: test_bench.py BIN_DIR    (trueno-bench, trueno-generate, trueno-mkmodel); the gguf package, if there, counts the
+                                weights
 """
 import json
 import math
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -118,6 +121,156 @@ def check_usage(bench):
         check("columns of markdown", len({line.count("|") for line in text.splitlines()}) == 1, text)
 
 
+def check_tuner(bench):
+    row = json.loads(run(bench, "tuner", "-o", "json"))
+    names = {"cached_p50_ns", "cached_p99_ns", "learning_p50_ns", "observe_p50_ns", "uncached_p50_ns",
+             "forest100_p50_ns", "forest100_predict_p50_ns", "forest100_cold_us", "save_ms", "load_ms"}
+    check("figures of the tuner", names | {"cpu", "clock_ns", "store_entries"} == set(row), row)
+    check("figures are above 0", all(row[name] > 0 or name == "load_ms" for name in names), row)  # a difference
+    check("p50 and p99", row["cached_p50_ns"] <= row["cached_p99_ns"], row)
+    # where one kernel alone computes a product, nothing is raced, observed or stored
+    check("entries of the store", row["store_entries"] in ([1000] if row["cpu"].startswith("avx") else [0, 1000]), row)
+    text = run(bench, "tuner")
+    check("columns of the tuner's table", len({line.count("|") for line in text.splitlines()}) == 1, text)
+    run(bench, "tuner", "-o", "xml", status=2)
+    return row
+
+
+# -------------------------------------------------------------------------------- trueno-generate
+
+
+def write_vocabulary(path):
+    """A GGUF file with nothing but the vocabulary of a SentencePiece model of single bytes."""
+    tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)] + ["\u2581"]
+    types = [2, 3, 3] + [6] * 256 + [1]  # unknown, control, byte, normal
+
+    def text(s):
+        return struct.pack("<Q", len(s.encode())) + s.encode()
+
+    def array(kind, items):
+        return struct.pack("<IIQ", 9, kind, len(items)) + b"".join(items)
+
+    keys = {
+        "general.architecture": struct.pack("<I", 8) + text("llama"),
+        "tokenizer.ggml.model": struct.pack("<I", 8) + text("llama"),
+        "tokenizer.ggml.tokens": array(8, [text(t) for t in tokens]),
+        "tokenizer.ggml.scores": array(6, [struct.pack("<f", -i) for i in range(len(tokens))]),
+        "tokenizer.ggml.token_type": array(5, [struct.pack("<i", t) for t in types]),
+        "tokenizer.ggml.unknown_token_id": struct.pack("<II", 4, 0),
+        "tokenizer.ggml.bos_token_id": struct.pack("<II", 4, 1),
+        "tokenizer.ggml.eos_token_id": struct.pack("<II", 4, 2),
+    }
+    with open(path, "wb") as f:
+        f.write(b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)))
+        f.write(b"".join(text(key) + value for key, value in keys.items()))
+
+
+class Generator:
+    """trueno-generate on a toy with text, with a cache folder of its own."""
+
+    def __init__(self, bin_dir, folder):
+        self.program, self.folder = os.path.join(bin_dir, "trueno-generate"), folder
+        self.model, vocabulary = (os.path.join(folder, name) for name in ("text.gguf", "vocabulary.gguf"))
+        write_vocabulary(vocabulary)
+        run(os.path.join(bin_dir, "trueno-mkmodel"), "--arch", "llama", "--shape", "toy-256", "--type", "Q4_K",
+            "--vocab", vocabulary, "-o", self.model)
+
+    def run(self, *options, cache="cache", n=200, status=0):
+        """stdout (bytes), stderr, and the report's "tuner"; None without one."""
+        report = os.path.join(self.folder, "report.json")
+        env = dict(os.environ, XDG_CACHE_HOME=os.path.join(self.folder, cache))
+        done = subprocess.run([self.program, "-m", self.model, "-p", "Hello", "-n", str(n), "--temp", "0", "--ignore-eos",
+                               "-t", "2", "--json", report, *options], capture_output=True, env=env)
+        errors = done.stderr.decode(errors="replace")
+        check(f"generate {options} exits with {status}", done.returncode == status, errors)
+        if status:
+            return done.stdout, errors, None
+        with open(report, encoding="utf-8") as f:
+            return done.stdout, errors, json.load(f).get("tuner")
+
+
+def check_lines(errors, tuner):
+    """What is printed is what is reported."""
+    said = tuner["predicted"]
+    if said is None:  # a CPU without an instruction whose peak could be measured
+        check("why nothing is predicted", "note: tuner: nothing is predicted" in errors and "outcome    " in errors, errors)
+        return
+    for line in (f"predicted  {said['tps']:.2f} tokens/s ({said['lo']:.2f} to {said['hi']:.2f}, ",
+                 f", roof {said['roofline_tps']:.2f}\n",
+                 f"chosen     {said['kernel']}, {said['variant']} ({said['source']}), 2 threads\n",
+                 f"outcome    {tuner['measured_tps']:.2f} tokens/s, {tuner['deviation_pct']:+.1f} %, "
+                 f"{'within' if tuner['within'] else 'outside'} the interval, {tuner['explored']} calls explored, "
+                 f"{tuner['changed']} choices changed\n"):
+        check("lines of the tuner", errors.count(line) == 1, (line, errors))
+    check("interval", 0 <= said["lo"] <= said["tps"] <= said["hi"] <= said["roofline_tps"], said)
+    check("within", tuner["within"] == (said["lo"] <= tuner["measured_tps"] <= said["hi"]), tuner)
+    check("deviation", near(1 + tuner["deviation_pct"] / 100, tuner["measured_tps"] / said["tps"]), tuner)
+
+
+def check_modes(g, row):
+    """row: of trueno-bench tuner."""
+    rivals, can_predict = row["store_entries"] > 0, row["cpu"] != "ref"  # there no int8 peak can be measured
+    plain, errors, tuner = g.run()
+    check("no tuner, no word of it", tuner is None and "predicted" not in errors and "outcome" not in errors, errors)
+    check("text", len(plain) > 200, plain)
+    store = os.path.join(g.folder, "cache", "trueno", "tuner.trw")
+    got = {}
+    for mode in ("off", "frozen"):
+        text, errors, got[mode] = g.run("--tuner", mode)
+        check_lines(errors, got[mode])
+        check(f"text of {mode}", text == plain, text)
+        check(f"{mode} learns nothing", not os.path.exists(store) and not got[mode]["saved"] and
+              got[mode]["explored"] == got[mode]["observations"] == got[mode]["runs"] == 0, got[mode])
+    text, errors, learned = g.run("--tuner", "learn")
+    check_lines(errors, learned)
+    check("text of learn", text == plain, text)
+    check("a store is left", os.path.isfile(store) and os.path.getsize(store) > 0 and learned["saved"], learned)
+    said = learned["predicted"]
+    check("a prediction", (said is not None) == can_predict, learned)
+    if said:
+        # weights that stay in the caches may be faster than memory, and then teach nothing
+        possible = learned["measured_tps"] < said["roofline_tps"]
+        check("a run was observed", learned["runs"] == 1, learned)
+        check("a run was learned", learned["version"].endswith("-online-1") == possible, learned)
+    text, errors, frozen = g.run("--tuner", "frozen")
+    check("text of frozen with a store", text == plain, text)
+    if said:
+        check("the stored roof", near(frozen["predicted"]["roofline_tps"], said["roofline_tps"]), frozen)
+    check("calls were observed", (learned["observations"] > 0) == (learned["explored"] > 0) == rivals, learned)
+    check("stored choices", (frozen["stored_used"] > 0) == rivals, (learned, frozen))
+    text, errors, off = g.run("--tuner", "off")
+    check("off reads no store", text == plain and off["stored_used"] == 0, off)
+
+
+def check_trouble(g):
+    plain = g.run(n=20)[0]
+    with open(os.path.join(g.folder, "file"), "w", encoding="utf-8"):
+        pass
+    text, errors, tuner = g.run("--tuner", "learn", cache="file/cache", n=20)  # nobody can make that folder
+    check("text without a cache folder", text == plain, text)
+    check("a note without a cache folder", "note: tuner: nothing is stored" in errors and not tuner["saved"], errors)
+    text, errors, tuner = g.run("--tuner", "frozen", n=4)
+    check("too short for a rate", tuner["measured_tps"] == 0 and tuner["within"] is None and
+          "outcome    fewer than 8 tokens" in errors, errors)
+    check("wrong mode", b"" == g.run("--tuner", "maybe", status=2)[0])
+
+
+def check_profile(g):
+    plain, errors, _ = g.run(n=20)
+    check("no table unless asked for", "share" not in errors, errors)
+    text, errors, _ = g.run("--profile", n=20)
+    check("text of a profiled run", text == plain, text)
+    lines = [line.split() for line in errors.splitlines()]
+    at = lines.index(["stage", "calls", "ms", "share"])
+    rows = {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in lines[at + 1:at + 8]}
+    check("stages", list(rows) == ["qkv", "attention", "attn_out", "gate_up", "down", "output", "all"], errors)
+    passes, ms, share = rows.pop("all")
+    check("passes", passes == 20 and rows["output"][0] == 20, rows)  # the prompt, and 19 tokens
+    check("calls", {rows[s][0] % passes for s in rows} == {0} and len({rows[s][0] for s in list(rows)[:5]}) == 1, rows)
+    check("milliseconds add up", ms > 0 and abs(sum(r[1] for r in rows.values()) - ms) < 0.04, (rows, ms))
+    check("shares add up", share == 100 and abs(sum(r[2] for r in rows.values()) - 100) < 0.4, rows)
+
+
 # -------------------------------------------------------------------------------------- compare.py
 
 
@@ -168,6 +321,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         check_model(bench, mkmodel, folder, ["--type", "Q4_K"])
         check_model(bench, mkmodel, folder, ["--type", "F16", "--tied"])
+        generator = Generator(sys.argv[1], folder)
+        check_modes(generator, check_tuner(bench))
+        check_trouble(generator)
+        check_profile(generator)
     check_kernels(bench)
     check_usage(bench)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")

@@ -167,12 +167,18 @@ static const struct geometry {
     {405, 16384, 126, 128, 8, 128, 53248, 128256},
 };
 
+/* How many times the larger is the smaller; both above 0. */
+static double times_apart(double a, double b)
+{
+    return a > b ? a / b : b / a;
+}
+
 static const struct geometry *nearest_geometry(double params_b)
 {
     const struct geometry *best = &geometries[0];
     for (size_t i = 1; i < sizeof geometries / sizeof *geometries; i++) {
         const struct geometry *g = &geometries[i];
-        if (fabs(log(g->params_b / params_b)) < fabs(log(best->params_b / params_b))) best = g;
+        if (times_apart(g->params_b, params_b) < times_apart(best->params_b, params_b)) best = g;
     }
     return best;
 }
