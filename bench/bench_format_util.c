@@ -79,9 +79,9 @@ static json_t *json_features(const trueno_features *f)
     }
     bool prefill = f->phase == TRUENO_PHASE_PREFILL;
     json_t *rest =
-        json_pack("{s:s, s:f, s:f, s:s}", "quant", trueno_quant_name(f->quant),
+        json_pack("{s:s, s:f, s:f, s:f, s:s}", "quant", trueno_quant_name(f->quant),
                   "weight_bytes_per_pass", f->weight_bytes_per_pass, "kv_bytes_per_token",
-                  f->kv_bytes_per_token, "phase", prefill ? "prefill" : "decode");
+                  f->kv_bytes_per_token, "cache_bytes", f->cache_bytes, "phase", prefill ? "prefill" : "decode");
     if (out && rest) json_object_update(out, rest);
     json_decref(rest);
     return out;

@@ -39,7 +39,7 @@ FEATURES = [
     "rope_theta", "tie_embeddings", "seq_len", "kv_cache_tokens", "prompt_tokens", "generated_tokens", "quant",
     "quant_group_size", "bits_per_weight", "quant_scheme_idx", "has_scales", "gpu_mem_bw_gbs", "gpu_compute_tflops",
     "sm_count", "tensor_cores", "vram_gb", "cpu_threads", "numa_nodes", "system_ram_gb", "is_unified_memory",
-    "power_limit", "weight_bytes_per_pass", "kv_bytes_per_token", "phase",
+    "power_limit", "weight_bytes_per_pass", "kv_bytes_per_token", "cache_bytes", "phase",
 ]
 FIELDS = ["session", "utc", "model", "type", "level", "threads", "test", "tps", "read_min", "read_max", "kept"] + FEATURES
 

@@ -227,6 +227,8 @@ typedef struct trueno_features {
     double flops_per_token;       /**< not in the vector: exact operations of a token */
     double kv_bytes_per_token; /**< not in the vector: exact bytes of keys and values of a token */
     trueno_phase phase;        /**< not in the vector */
+    double cache_bytes; /**< not in the vector: of the last-level cache; of what a pass reads, so much
+                           need not come from memory [0] */
 } trueno_features;
 
 /** Everything unset. */
@@ -235,7 +237,7 @@ typedef struct trueno_features {
         sizeof(trueno_features), -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, \
             -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, TRUENO_QUANT_UNSET, -1.0, -1.0,  \
             -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0,    \
-            -1.0, -1.0, -1.0, TRUENO_PHASE_AUTO                                                    \
+            -1.0, -1.0, -1.0, TRUENO_PHASE_AUTO, -1.0                                              \
     }
 
 /** How a raw value v becomes a number x of the vector. */

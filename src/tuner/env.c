@@ -35,6 +35,7 @@ static void add_machine(trueno_features *f, const trueno_machine *m, uint32_t th
     f->numa_nodes = known(m->numa_nodes < threads ? m->numa_nodes : threads);
     f->system_ram_gb = (double)m->ram_bytes / 0x1p30;
     f->power_limit = m->power_limit_w;
+    if (m->llc_bytes > 0) f->cache_bytes = (double)m->llc_bytes;
 }
 
 /* ------------------------------------------------------------- what was measured */

@@ -313,7 +313,8 @@ static trueno_status check_sides(const trueno_features *f, trueno_error *err)
         double raw;
     } sides[] = {{"weight_bytes_per_pass", f->weight_bytes_per_pass},
                  {"flops_per_token", f->flops_per_token},
-                 {"kv_bytes_per_token", f->kv_bytes_per_token}};
+                 {"kv_bytes_per_token", f->kv_bytes_per_token},
+                 {"cache_bytes", f->cache_bytes}};
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++)
         if (sides[i].raw != TRUENO_UNSET && !(isfinite(sides[i].raw) && sides[i].raw >= 0))
             return tr_fail(err, TRUENO_ERR_INVALID_FEATURE, "%s is %g, must be 0 or more",

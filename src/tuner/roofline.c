@@ -58,7 +58,9 @@ trueno_status tr_roofline_of_raw(struct tr_roofline *out, const tr_raw_values ra
         r.attention_flops =
             4 * raw[TRUENO_FEATURE_NUM_HEADS] * dim * layers * batch * attended(raw, new_tokens);
     }
-    r.t_mem = (r.weight_bytes + r.kv_bytes) / (raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9);
+    double bytes = r.weight_bytes + r.kv_bytes;
+    if (f->cache_bytes > 0) bytes = bytes > f->cache_bytes ? bytes - f->cache_bytes : 0;
+    r.t_mem = bytes / (raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9);
     r.t_cmp =
         (r.matmul_flops + r.attention_flops) / (raw[TRUENO_FEATURE_GPU_COMPUTE_TFLOPS] * 1e12);
     r.t_floor = r.t_mem > r.t_cmp ? r.t_mem : r.t_cmp;

@@ -8,7 +8,7 @@
 
 struct tr_roofline {
     double tokens; /* that one pass puts out: decode batch x (1 + draft), prefill batch x prompt */
-    double weight_bytes, kv_bytes;        /* that it moves */
+    double weight_bytes, kv_bytes;        /* that it reads; what a cache holds need not be moved */
     double matmul_flops, attention_flops; /* a multiply-add is two */
     double t_mem, t_cmp;                  /* seconds that each side needs alone */
     double t_floor;                       /* the larger: seconds of a pass, at least */

@@ -379,6 +379,7 @@ static void test_machine(void **state)
     assert_true(f.sm_count == (m.usable_cores ? m.usable_cores : TRUENO_UNSET));
     assert_true(f.system_ram_gb == (double)m.ram_bytes / (1 << 30));
     assert_true(f.power_limit == m.power_limit_w);
+    assert_true(f.cache_bytes == (m.llc_bytes ? (double)m.llc_bytes : TRUENO_UNSET));
     assert_true(f.numa_nodes == TRUENO_UNSET || f.numa_nodes <= m.threads);
     /* nothing was measured, so nothing is said */
     assert_true(f.gpu_mem_bw_gbs == TRUENO_UNSET && f.gpu_compute_tflops == TRUENO_UNSET);
@@ -473,10 +474,12 @@ static void test_prediction(void **state)
     assert_int_equal(trueno_features_from_env(ctx, &f, &opt, NULL), TRUENO_OK);
     f.sm_count = 2; /* where the system does not tell */
     f.kv_cache_tokens = 0;
+    f.cache_bytes = 1000;
     if (trueno_regressor_predict(r, &out, &f, &err) != TRUENO_OK) fail_msg("%s", err.message);
     assert_false(out.reference_hardware);
-    /* 958032 bytes of weights and 1024 of the new token's keys and values at 40 GB/s */
-    assert_true(fabs(out.roofline_tps / (40e9 / (958032 + 1024)) - 1) < 1e-9);
+    /* 958032 bytes of weights and 1024 of the new token's keys and values at 40 GB/s, all but those
+     * that stay in the cache */
+    assert_true(fabs(out.roofline_tps / (40e9 / (958032 + 1024 - 1000)) - 1) < 1e-9);
     trueno_regressor_free(r);
     drop(&file);
 }

@@ -164,7 +164,7 @@ static void test_defaults(void **state)
         assert_true(raw == TRUENO_UNSET);
     }
     assert_true(init.weight_bytes_per_pass == TRUENO_UNSET && init.flops_per_token == TRUENO_UNSET);
-    assert_true(init.kv_bytes_per_token == TRUENO_UNSET);
+    assert_true(init.kv_bytes_per_token == TRUENO_UNSET && init.cache_bytes == TRUENO_UNSET);
     assert_int_equal(init.phase, TRUENO_PHASE_AUTO);
 
     f.model_params_b = 1.5; /* the specification's first example */
@@ -254,6 +254,9 @@ static void test_ranges(void **state)
     f = model_of(7);
     f.kv_bytes_per_token = -3;
     expect_refused(&f, "kv_bytes_per_token");
+    f = (trueno_features)TRUENO_FEATURES_INIT;
+    f.cache_bytes = NAN;
+    expect_refused(&f, "cache_bytes");
     f = model_of(7);
     f.phase = (trueno_phase)7;
     expect_refused(&f, "phase is 7");

@@ -56,6 +56,11 @@ static void test_worked_examples(void **state)
     f = example();
     f.draft_tokens = 3; /* four tokens for one pass over the weights */
     expect_tps(&f, 1015.8730159);
+    f = example();
+    f.cache_bytes = 7e9 * 0.5625 / 4; /* a quarter is there */
+    expect_tps(&f, 338.6243386);
+    f.cache_bytes = 4e9; /* all of it: arithmetic is what is left */
+    expect_tps(&f, 7142.8571429);
 }
 
 /* By hand for a small geometry: bytes and operations without side fields. */
