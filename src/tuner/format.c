@@ -69,7 +69,7 @@ static struct number number(double x)
     return n;
 }
 
-/* A bar of `share` of its width; `mark`, a share too, is where the interval ends, NaN: none. */
+/* A bar of `share` of its width: certain up to lo, shaded from there; light up to hi. */
 static void put_bar(struct text *t, double share, double lo, double hi)
 {
     for (int i = 0; i < BAR; i++) {
@@ -81,6 +81,11 @@ static void put_bar(struct text *t, double share, double lo, double hi)
 static const char *phase_name(trueno_phase phase)
 {
     return phase == TRUENO_PHASE_PREFILL ? "prefill" : "decode";
+}
+
+static const char *s_of(uint32_t n)
+{
+    return n == 1 ? "" : "s";
 }
 
 static const char *source_name(trueno_choice_source source)
@@ -125,9 +130,10 @@ static void put_choice(struct text *t, const trueno_kernel_choice *c)
         put(t, "   or          %s, %.0f %%\n", trueno_kernel_name(c->alternatives[i].kernel),
             100 * c->alternatives[i].confidence);
     if (c->problem.rows > 0)
-        put(t, "   for         %s [%zu, %zu] x %u, %u threads, %s\n",
+        put(t, "   for         %s [%zu, %zu] x %u, %u thread%s, %s\n",
             trueno_dtype_get_info(c->problem.type)->name, c->problem.rows, c->problem.cols,
-            c->problem.n_cols, c->problem.threads, phase_name(c->problem.phase));
+            c->problem.n_cols, c->problem.threads, s_of(c->problem.threads),
+            phase_name(c->problem.phase));
 }
 
 /* The panel in lines of any length. */
@@ -139,7 +145,7 @@ static void put_panel(struct text *t, const trueno_recommendation *rec)
     put(t, "\n");
     put_throughput(t, &rec->throughput);
     put_choice(t, &rec->kernel);
-    put(t, "  run          %u threads", rec->plan.threads);
+    put(t, "  run          %u thread%s", rec->plan.threads, s_of(rec->plan.threads));
     if (rec->plan.batch_tile) put(t, ", tiles of %u columns", rec->plan.batch_tile);
     if (rec->plan.draft) put(t, ", %u drafts", rec->plan.draft);
     put(t, "\n  bottleneck   %s\n", rec->bottleneck.explanation);
@@ -208,8 +214,8 @@ trueno_status trueno_tuner_explain(trueno_tuner *t, char *buf, size_t cap, size_
     struct tr_slot *s = tr_tuner_slot(t, p);
     if (!s) return tr_fail(err, TRUENO_ERR_UNSUPPORTED, "explain: no kernel, or the table is full");
     uint32_t pick = tr_slot_pick(s);
-    put(&text, "%s [%zu, %zu] x %u, %u threads, %s\n", trueno_dtype_get_info(p->type)->name,
-        p->rows, p->cols, p->n_cols, p->threads, phase_name(p->phase));
+    put(&text, "%s [%zu, %zu] x %u, %u thread%s, %s\n", trueno_dtype_get_info(p->type)->name,
+        p->rows, p->cols, p->n_cols, p->threads, s_of(p->threads), phase_name(p->phase));
     put(&text, "%s: %s\n", s->arms[pick]->name,
         source_name((trueno_choice_source)atomic_load(&s->source)));
     explain_arms(&text, s, pick);
