@@ -320,8 +320,9 @@ int bench_models(int argc, char **argv)
     const struct cli_program program = {
         "-m FILE [options]\n"
         "       trueno-bench kernels [options]    single matrix products\n"
-        "       trueno-bench traces [options]     one product, each kernel call by call\n"
-        "       trueno-bench probe [options]      the machine's read bandwidth and peak rates",
+        "       trueno-bench probe [options]      the machine's read bandwidth and peak rates\n"
+        "       trueno-bench traces [options]     kernels side by side, call by call\n"
+        "       trueno-bench tuner [options]      the tuner's own calls",
         "Measures tokens per second of prompt evaluation (pp) and generation (tg): median, "
         "minimum\n"
         "and maximum; the weights' bytes per second over the read bandwidth (% of read), and the\n"

@@ -9,9 +9,23 @@
 
 /* ---------------------------------------------------------------------- slots */
 
-static struct tr_slot *find(const trueno_tuner *t, uint64_t key)
+/* Where the search for a context begins: multilinear hashing (Carter, Wegman 1979). It takes a
+ * quarter of the time of the context's number, and as the CPU guesses that the number will be the
+ * slot's, what follows does not wait for it. */
+static uint32_t start_of(const trueno_problem *p)
 {
-    for (uint32_t i = (uint32_t)key % TR_MAX_SLOTS, tries = 0; tries < TR_MAX_SLOTS; tries++) {
+    uint64_t kind = (uint64_t)p->type << 32 | tr_m_bucket(p->n_cols);
+    uint64_t how = (uint64_t)p->phase << 32 | p->threads;
+    uint64_t h = (uint64_t)p->rows * UINT64_C(0xd1342543de82ef95) +
+                 (uint64_t)p->cols * UINT64_C(0xaf251af3b0f025b5) +
+                 kind * UINT64_C(0x9fb21c651e98df25) + how * UINT64_C(0xda942042e4dd58b5);
+    return (uint32_t)(h >> 32) / (UINT32_MAX / TR_MAX_SLOTS + 1);
+}
+
+/* key: p's context, not 0. */
+static struct tr_slot *find(const trueno_tuner *t, uint64_t key, const trueno_problem *p)
+{
+    for (uint32_t i = start_of(p), tries = 0; tries < TR_MAX_SLOTS; tries++) {
         struct tr_slot *s = &t->slots[(i + tries) % TR_MAX_SLOTS];
         uint64_t here = atomic_load_explicit(&s->key, memory_order_acquire);
         if (here == key) return s;
@@ -109,9 +123,9 @@ void tr_slot_order(struct tr_slot *slot, uint32_t order)
 static struct tr_slot *add(trueno_tuner *t, uint64_t key, const trueno_problem *p)
 {
     pthread_mutex_lock(&t->adding);
-    struct tr_slot *s = find(t, key);
+    struct tr_slot *s = find(t, key, p);
     if (s == NULL && t->n_slots < TR_MAX_SLOTS) {
-        uint32_t i = (uint32_t)key % TR_MAX_SLOTS;
+        uint32_t i = start_of(p);
         while (atomic_load(&t->slots[i].key) != 0) i = (i + 1) % TR_MAX_SLOTS;
         if (fill(t, &t->slots[i], p)) {
             s = &t->slots[i];
@@ -129,7 +143,7 @@ struct tr_slot *tr_tuner_slot(trueno_tuner *t, const trueno_problem *p)
 {
     uint64_t key = trueno_problem_context(p);
     if (key == 0) return NULL;
-    struct tr_slot *s = find(t, key);
+    struct tr_slot *s = find(t, key, p);
     return s ? s : add(t, key, p);
 }
 
@@ -255,7 +269,7 @@ trueno_status trueno_tuner_plan(trueno_tuner *t, trueno_pick *out, const trueno_
     out->ticket = 0;
     uint64_t key = trueno_problem_context(p);
     if (key == 0) return TRUENO_ERR_ARGUMENT;
-    struct tr_slot *s = find(t, key);
+    struct tr_slot *s = find(t, key, p);
     if (!s) s = add(t, key, p);
     if (!s) { /* the table is full, or there is no kernel */
         const struct tr_kernel *k;
