@@ -116,8 +116,7 @@ bool tr_slot_hold(struct tr_slot *slot)
 void tr_slot_order(struct tr_slot *slot, uint32_t order)
 {
     show(slot, order);
-    atomic_store(&slot->order, order);
-    if (tr_slot_hold(slot)) tr_slot_give(slot);
+    atomic_store(&slot->order, order); /* whoever takes it next obeys first */
 }
 
 static struct tr_slot *add(trueno_tuner *t, uint64_t key, const trueno_problem *p)

@@ -139,13 +139,13 @@ static void test_no_improvement_is_told(void **state)
     bool worse = false;
     (void)state;
     slow = NULL;
-    for (int shift = 0; shift < 6 && !worse; shift++) {
+    for (double large = 1024; large < 40000 && !worse; large *= 1.4) {
         trueno_tuner *t = make_tuner(ctx, TRUENO_TUNER_FROZEN);
         trueno_features f = cpu_run(1.1, 1);
         t->tamper = slow_clock;
         for (size_t i = 0; i < 4; i++) { /* what fits the small ones is wrong for the large */
             p[i] = (trueno_problem)TRUENO_PROBLEM_INIT;
-            p[i].rows = i % 2 ? 256 << shift : 64;
+            p[i].rows = i % 2 ? (size_t)large / 16 * 16 : 64;
             p[i].cols = i % 2 ? 8192 : 256;
         }
         trueno_prediction before = predict_by(t, &f);
