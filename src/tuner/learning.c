@@ -106,6 +106,7 @@ static void models_changed(trueno_tuner *t)
     trueno_learner_free(t->learner);
     t->learner = NULL;
     t->applied = 0;
+    t->pretrained = false;
     t->mape = NAN;
     t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
     tr_tuner_name_version(t);

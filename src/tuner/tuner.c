@@ -22,7 +22,9 @@ void tr_tuner_name_version(trueno_tuner *t)
                  (unsigned long long)t->applied);
     else
         snprintf(t->version, sizeof t->version, "%s%s", BASE_VERSION,
-                 t->calibrated ? "-calibrated" : "");
+                 t->calibrated ? "-calibrated"
+                 : t->pretrained ? "-pretrained"
+                                 : "");
 }
 
 /* Where the store is: the path asked for, or the usual one; NULL: nowhere. */
@@ -155,6 +157,7 @@ trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_err
     if (status == TRUENO_OK) {
         copy->applied = t->applied;
         copy->calibrated = t->calibrated;
+        copy->pretrained = t->pretrained;
         copy->mape = t->mape;
         copy->accuracy = t->accuracy;
         tr_tuner_name_version(copy);

@@ -50,6 +50,7 @@ struct trueno_tuner {
     trueno_learner *learner; /* goes on from the regressor; NULL: no run was learned yet */
     uint64_t applied; /* runs that the regressor learned while running */
     bool calibrated;
+    bool pretrained; /* the regressor is the one of pretrained.h */
     double mape; /* NaN: not measured */
     trueno_accuracy accuracy;
 
