@@ -22,7 +22,7 @@ void tr_tuner_name_version(trueno_tuner *t)
                  (unsigned long long)t->applied);
     else
         snprintf(t->version, sizeof t->version, "%s%s", BASE_VERSION,
-                 t->calibrated ? "-calibrated"
+                 t->calibrated   ? "-calibrated"
                  : t->pretrained ? "-pretrained"
                                  : "");
 }
