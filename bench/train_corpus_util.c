@@ -104,7 +104,7 @@ struct reader {
     size_t n_columns;
 };
 
-/* The next field of a line, ended by a NUL; NULL behind the last one. */
+/* The next field of a line, ended by a NUL; NULL, and so is *at, behind the last one. */
 static char *next_field(char **at)
 {
     char *field = *at;
@@ -192,8 +192,8 @@ static int read_line(const struct reader *r, struct line *line, char *text)
     const char *path = r->c->path;
     size_t k = 0;
     line->f = (trueno_features)TRUENO_FEATURES_INIT;
-    for (char *field; (field = next_field(&text)); k++) {
-        if (k >= r->n_columns) break;
+    for (; k < r->n_columns && text; k++) {
+        const char *field = next_field(&text);
         if (!read_field(line, r->columns[k], field))
             return cli_error("%s:%zu: column '%s' is '%s'", path, line->number, r->columns[k]->name,
                              field);
