@@ -34,7 +34,8 @@ MODELS = {
 }
 TYPES = {"Q4_K": (32, 4.5, 4), "Q8_0": (32, 8.5, 1), "F16": (1, 16, 0)}
 # test: seq_len, resident tokens, prompt, generated
-TESTS = {"pp32@d16": (48, 16, 32, ""), "pp128": (128, 0, 128, ""), "tg12@d16": (28, 16, "", 12), "tg8@d400": (408, 400, "", 8)}
+TESTS = {"pp32@d16": (48, 16, 32, ""), "pp128": (128, 0, 128, ""), "tg12@d16": (28, 16, "", 12),
+         "tg8@d400": (408, 400, "", 8)}
 N_SLOTS = 42
 INERT = (8, 17, 18, 19)
 
@@ -81,7 +82,8 @@ def make_rows():
             for threads in (1, 2):
                 for level in ("avx2", "avx512"):
                     for test, (seq, kv, prompt, generated) in TESTS.items():
-                        row = dict(session=f"s{len(rows) % 2}", utc="2026-01-0%dT00:00:00Z" % (1 + len(rows) % 3), model=model,
+                        row = dict(session=f"s{len(rows) % 2}", model=model,
+                                   utc="2026-01-0%dT00:00:00Z" % (1 + len(rows) % 3),
                                    type=kind, level=level, threads=threads, test=test, read_min=20, read_max=21, kept=1,
                                    model_params_b=params, hidden_dim=hidden, num_layers=layers, num_heads=heads,
                                    intermediate_dim=ffn, vocab_size=vocab, kv_heads=kv_heads, head_dim=head,
@@ -167,10 +169,13 @@ def check_eval(program, folder, rows):
     for phase in ("Decode", "Prefill"):
         roof, forest = (found[phase, "one model", p][2] for p in ("roofline", "forest"))
         check(f"{phase}: the forest learned the law", forest < 0.5 * roof, f"{forest} {roof}")
-        check(f"{phase}: its interval holds", 0.7 <= found[phase, "one model", "forest"][7], found[phase, "one model", "forest"])
-    check("header", "2026-01-01 to 2026-01-03, sessions: 2" in text and f"Rows: {len(rows)} of 144 configurations" in text, text)
+        coverage = found[phase, "one model", "forest"][7]
+        check(f"{phase}: its interval holds", coverage >= 0.7, coverage)
+    check("dates", "2026-01-01 to 2026-01-03, sessions: 2" in text, text)
+    check("rows", f"Rows: {len(rows)} of 144 configurations" in text, text)
     check("machine", "2 cores" in text and "avx2/avx512" in text, text)
-    order = [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| ") and line.count("|") == 5][2:]
+    lines = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
+    order = [cells[2].strip() for cells in lines if len(cells) == 6][2:]
     check("importance: threads are in the law, heads are not",
           "cpu_threads" in order and order.index("cpu_threads") < order.index("num_heads"), order)
     check("counts on stderr", f"{len(rows)} rows" in log, log)
@@ -203,7 +208,8 @@ def check_file(program, folder, rows):
     data = [open(p, "rb").read() for p in out]
     check("same corpus and seed, same bytes", data[0] == data[1])
     check("another seed, other trees", data[0][784:] != data[2][784:] and data[0][24:32] == data[2][24:32])
-    check("another corpus, another hash and error", data[0][24:32] != data[3][24:32] and data[0][40:48] != data[3][40:48])
+    check("another corpus, another hash", data[0][24:32] != data[3][24:32])
+    check("another corpus, another error", data[0][40:48] != data[3][40:48])
     p = data[0]
     magic, version, crc, size, _, n, mape, machine = struct.unpack_from("<8sIIQQQd64s", p)
     check("header", magic == b"TRUENOPT" and version == 1 and size == len(p) <= 300 * 1024 and n == len(rows), p[:48])
@@ -215,13 +221,13 @@ def check_file(program, folder, rows):
     table = [struct.unpack_from("<dd", p, 112 + 16 * i) for i in range(N_SLOTS)]
     check("importances are shares", abs(sum(t[0] for t in table) - 1) < 1e-9 and min(t[0] for t in table) >= 0, table)
     check("what models do not see has none", all(table[i][0] == 0 for i in INERT) and table[8][1] == 0, table)
-    same = [i for i in (10, 12, 14, 17, 18, 19, 20, 25, 26, 29, 32, 33, 36, 38) if table[i][0] or not math.isnan(table[i][1])]
+    same = [i for i in (10, 12, 14, 17, 18, 19, 20, 25, 26, 29, 32, 33, 36, 38) if table[i][0] or table[i][1] == table[i][1]]
     check("what does not vary is not identified", not same, same)
-    check("what the law goes by is important", table[37][0] > 0.02 and table[30][0] > 0.02 and table[27][0] > 0.02, table)
+    check("what the law goes by is important", min(table[i][0] for i in (27, 30, 37)) > 0.02, table)
 
 
 def check_interval(program, folder, rows):
-    """Where models differ in what cannot be told from others, the file's confidence is that of models held out."""
+    """Where models differ in what others do not tell, the file's confidence is that of models held out."""
     unlike = [dict(r) for r in rows]
     for r in unlike:
         tokens, floor, excess = times(r)
