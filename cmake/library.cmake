@@ -38,6 +38,11 @@ string(SUBSTRING ${TR_KERNELS_VERSION} 0 16 TR_KERNELS_VERSION)
 set_source_files_properties(src/simd/registry.c PROPERTIES COMPILE_DEFINITIONS
   "TR_KERNELS_VERSION=UINT64_C(0x${TR_KERNELS_VERSION})")
 
+# The pretrained regressor becomes part of pretrained.c; a new one must compile it again.
+set(pretrained ${CMAKE_CURRENT_SOURCE_DIR}/src/tuner/pretrained.bin)
+set_source_files_properties(src/tuner/pretrained.c PROPERTIES OBJECT_DEPENDS ${pretrained}
+  COMPILE_DEFINITIONS "TR_PRETRAINED_FILE=\"${pretrained}\"")
+
 add_library(trueno_static STATIC ${TR_OBJECTS})
 add_library(trueno_shared SHARED ${TR_OBJECTS})
 foreach(kind static shared)

@@ -29,6 +29,7 @@ suites() {
         "${TRUENO_TEST_DATA:-no-test-data}"/vocab/*.gguf
     suite tests/test_bench.py build/release/bin
     suite tests/test_examples.py build/release/bin
+    suite tests/test_train.py build/release/bin
     suite tests/compare_llama.sh build/release/bin
 }
 # Tests in which threads meet: the ones for ThreadSanitizer.

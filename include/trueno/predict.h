@@ -161,6 +161,20 @@ TRUENO_API trueno_status trueno_regressor_observe(trueno_regressor *r, const tru
 TRUENO_API trueno_status trueno_regressor_coverage(const trueno_regressor *r, double *share,
                                                    size_t *n);
 
+/** Makes interval and confidence of r from rows [n] that others had not seen: others[i] predicts
+ * rows[i], measured at tps[i], and r's next predictions are taken to be as far off. Training does
+ * the like with rows that its trees or folds had not seen, but similar ones they had; where r is to
+ * predict runs of models that it knows nothing of, others that were trained without the row's model
+ * tell how good that is. others[i] may be r itself if that was not trained on the row. Replaces the
+ * scores that r has and what observations did to its interval; rows at or above their roof do not
+ * count. The rest of r stays; on failure all of it.
+ *  @return OK; ERR_ARGUMENT (NULL, a rate that is not above 0); ERR_INVALID_FEATURE, the message
+ * names the row; ERR_NO_MEMORY */
+TRUENO_API trueno_status trueno_regressor_set_scores(trueno_regressor *r,
+                                                     const trueno_regressor *const *others,
+                                                     const trueno_features *rows, const double *tps,
+                                                     size_t n, trueno_error *err);
+
 /** Updates behind what a learner (learner.h) added to it; 0: nothing was added since it was
  * trained. */
 TRUENO_API uint64_t trueno_regressor_online_updates(const trueno_regressor *r);

@@ -88,6 +88,31 @@ typedef struct trueno_tuner trueno_tuner;
 TRUENO_API trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out,
                                           const trueno_tuner_options *opt, trueno_error *err);
 
+/** The same with the regressor that is part of the library, trained on runs of many models on one
+ * machine (docs/tuner-accuracy.md tells how good it is). trueno_tuner_throughput_mape says what was
+ * measured of it on models that were held out; its intervals are of such models too. The classifier
+ * is untrained.
+ *  @return as trueno_tuner_new */
+TRUENO_API trueno_status trueno_tuner_with_pretrained(trueno_ctx *ctx, trueno_tuner **out,
+                                                      const trueno_tuner_options *opt,
+                                                      trueno_error *err);
+
+/** How much the pretrained regressor goes by a feature: the error in |ln(predicted / measured)|
+ * that exchanging the feature's values between runs adds, on models that were held out, as a share
+ * of all features' (Breiman 2001). */
+typedef struct trueno_importance {
+    uint32_t idx;      /**< slot of the vector */
+    const char *name;  /**< trueno_feature_name of it; static storage */
+    double importance; /**< 0..1; together 1 */
+    double std_error;  /**< of importance, over ten exchanges; NaN: not identified, because the
+                          feature was the same in all runs, or never changes alone: how weights are
+                          stored (slots 20 to 29) counts as one, under bits_per_weight */
+} trueno_importance;
+
+/** Features of the pretrained regressor by importance, largest first, equal ones by slot. *rows is
+ * static storage. @return TRUENO_FEATURE_DIM; 0 if rows is NULL */
+TRUENO_API size_t trueno_pretrained_feature_importance(const trueno_importance **rows);
+
 /** A second tuner with the same models, choices and mode, that shares nothing with the first one and
  * has no file of its own (store_path ""). @return OK; ERR_ARGUMENT; ERR_NO_MEMORY; ERR_BUSY */
 TRUENO_API trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_error *err);
@@ -98,8 +123,8 @@ TRUENO_API void trueno_tuner_free(trueno_tuner *t);
 /** Mode it was made with. */
 TRUENO_API trueno_tuner_mode trueno_tuner_get_mode(const trueno_tuner *t);
 
-/** "1.0.0"; with a suffix once it knows more: "-calibrated", "-online-N" after N observed runs were
- * applied. Owned by t, valid until the next call that changes it. */
+/** "1.0.0"; with a suffix once it knows more: "-pretrained", "-calibrated", "-online-N" after N
+ * observed runs were applied. Owned by t, valid until the next call that changes it. */
 TRUENO_API const char *trueno_tuner_version(const trueno_tuner *t);
 
 /* --------------------------------------------------------------- answers */
@@ -229,7 +254,7 @@ typedef struct trueno_accuracy {
     size_t struct_size;
     size_t n;            /**< rows that the predicting model had not seen */
     const char *split;   /**< how they were held out; static storage */
-    char machine[TRUENO_MACHINE_ID_MAX];    /**< trueno_machine.id of the measurements; "" if unknown */
+    char machine[TRUENO_MACHINE_ID_MAX]; /**< of the measurements, in words; "" if unknown */
     uint64_t data_hash;  /**< of features and rates */
 } trueno_accuracy;
 

@@ -103,6 +103,7 @@ static void models_changed(trueno_tuner *t)
 {
     trueno_learner_free(t->learner);
     t->learner = NULL;
+    t->pretrained = false;
     t->mape = NAN;
     t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
     tr_tuner_name_version(t);

@@ -59,8 +59,7 @@ static size_t outside(const trueno_regressor *r, const float *x)
     return n;
 }
 
-/* f of a run and how uncertain the prediction is. */
-static double look(const trueno_regressor *r, double *u, const struct tr_run *run)
+double tr_regressor_look(const trueno_regressor *r, double *u, const struct tr_run *run)
 {
     double spread, f = tr_regressor_trained_f(r, run, &spread);
     f += tr_residual_predict(&r->online, run->vector, NULL);
@@ -72,7 +71,7 @@ static double look(const trueno_regressor *r, double *u, const struct tr_run *ru
 static double predict_run(const trueno_regressor *r, trueno_prediction *p, const struct tr_run *run)
 {
     const struct tr_times *t = &run->times;
-    double u, f = look(r, &u, run);
+    double u, f = tr_regressor_look(r, &u, run);
     p->source = r->source;
     p->bound = t->roof.t_mem >= t->roof.t_cmp ? TRUENO_BOUND_MEMORY : TRUENO_BOUND_COMPUTE;
     p->roofline_tps = t->roof.tps;

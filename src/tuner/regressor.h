@@ -37,6 +37,14 @@ bool tr_regressor_calibrated(const trueno_regressor *r); /* they were set, and c
 /* Sets both; what running added is gone. False, and nothing changes: something was trained. */
 bool tr_regressor_set_prior(trueno_regressor *r, double decode_f, double prefill_f);
 
+/* f of a run with what running added, and how uncertain the prediction is. */
+double tr_regressor_look(const trueno_regressor *r, double *u, const struct tr_run *run);
+
+/* Adds the scores [n] of rows that were held out (NaN: none) to the groups of the interval, by the
+ * groups of times [n]: evenly over the rows where a group has more than it keeps. */
+void tr_regressor_fill_interval(trueno_regressor *r, const struct tr_times *times,
+                                const double *scores, size_t n);
+
 /* What one may be wrong by in ln(tokens/s), up to a factor: always something, the spread of the
  * trees' f, and slots outside the trained range. */
 double tr_uncertainty(const struct tr_times *t, double f, double spread, size_t n_outside);

@@ -126,23 +126,6 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Puts the scores of rows that were held out into their groups: evenly over the rows where a group
- * has more than it keeps. scores: [n], NaN: none */
-static void fill_interval(trueno_regressor *r, const struct table *t, const double *scores)
-{
-    for (uint32_t g = 0; g < TR_GROUPS; g++) {
-        size_t count = 0, k = 0;
-        for (size_t i = 0; i < t->n; i++) count += t->times[i].group == g && !isnan(scores[i]);
-        for (size_t i = 0; i < t->n; i++) {
-            if (t->times[i].group != g || isnan(scores[i])) continue;
-            bool kept = count <= TR_SCORES || (k + 1) * TR_SCORES / count > k * TR_SCORES / count;
-            if (kept) tr_interval_add(&r->interval, g, scores[i]);
-            k++;
-        }
-        tr_interval_settle(&r->interval, g);
-    }
-}
-
 /* Errors on rows that were held out, and the scores of the interval. scratch: [2 n] */
 static void judge(trueno_regressor *r, trueno_train_report *report, const struct table *t,
                   double *scratch)
@@ -161,7 +144,7 @@ static void judge(trueno_regressor *r, trueno_train_report *report, const struct
         bias += log_ratio;
     }
     qsort(errors, n, sizeof *errors, compare_doubles);
-    fill_interval(r, t, scores);
+    tr_regressor_fill_interval(r, t->times, scores, t->n);
     r->confidence = n ? (double)near / (double)n : 0;
     report->n_held_out = n;
     report->mape = n ? sum / (double)n : (double)NAN;

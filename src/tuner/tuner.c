@@ -24,7 +24,9 @@ void tr_tuner_name_version(trueno_tuner *t)
                  (unsigned long long)n);
     else
         snprintf(t->version, sizeof t->version, "%s%s", BASE_VERSION,
-                 tr_regressor_calibrated(t->regressor) ? "-calibrated" : "");
+                 tr_regressor_calibrated(t->regressor) ? "-calibrated"
+                 : t->pretrained                       ? "-pretrained"
+                                                       : "");
 }
 
 /* Where the store is: the path asked for, or the usual one; NULL: nowhere. */
@@ -168,6 +170,7 @@ trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_err
         status = tr_classifier_clone(t->ctx, &copy->classifier, t->classifier, err);
     if (status == TRUENO_OK) status = tr_store_merge(copy->store, t->store, NULL, err);
     if (status == TRUENO_OK) {
+        copy->pretrained = t->pretrained;
         copy->mape = t->mape;
         copy->accuracy = t->accuracy;
         tr_tuner_name_version(copy);

@@ -54,6 +54,7 @@ struct trueno_tuner {
     trueno_regressor *regressor;
     trueno_classifier *classifier;
     trueno_learner *learner; /* goes on from the regressor; NULL: no run was learned yet */
+    bool pretrained; /* the regressor is the one of pretrained.h */
     double mape; /* NaN: not measured */
     trueno_accuracy accuracy;
 
