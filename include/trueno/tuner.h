@@ -201,7 +201,8 @@ TRUENO_API trueno_status trueno_tuner_explain(trueno_tuner *t, char *buf, size_t
 TRUENO_API trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns);
 
 /** What a whole run reached, in tokens per second of all sequences together. In LEARN the regressor
- * learns from it at once; in other modes it is counted alone. @return OK; ERR_ARGUMENT;
+ * learns from it at once, and a run on the CPU that was faster than its roof raises the bandwidth
+ * that trueno_tuner_profile tells; in other modes it is counted alone. @return OK; ERR_ARGUMENT;
  * ERR_INVALID_FEATURE; ERR_BUSY */
 TRUENO_API trueno_status trueno_tuner_observe_run(trueno_tuner *t, const trueno_features *f,
                                                   double tps, trueno_error *err);

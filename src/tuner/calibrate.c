@@ -260,10 +260,11 @@ static trueno_status measure_roof(struct run *r, trueno_error *err)
     trueno_machine_profile profile = TRUENO_MACHINE_PROFILE_INIT;
     uint32_t threads = trueno_pool_size(r->pool);
     uint32_t budget = (uint32_t)(ROOF_SHARE * (double)(r->until - r->began) / 1e6);
-    trueno_status status =
-        trueno_machine_measure(r->t->ctx, &profile, &threads, 1, budget ? budget : 1, err);
+    trueno_status status = TRUENO_OK;
+    if (!r->t->roof)
+        status = trueno_machine_measure(r->t->ctx, &profile, &threads, 1, budget ? budget : 1, err);
     if (status != TRUENO_OK) return status;
-    r->roof = profile.points[0];
+    r->roof = r->t->roof ? *r->t->roof : profile.points[0];
     r->out->read_gbs = r->roof.read_gbs;
     r->out->int8_gmacs = r->roof.int8_gmacs;
     return tr_tuner_put_point(r->t, &r->roof, err);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What a tuner learns of whole runs, and its bandits (trueno/tuner.h). */
+#include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "tuner/regressor.h"
 #include "tuner/tuner_impl.h"
 
 #include <math.h>
@@ -29,6 +31,28 @@ static trueno_status learn_run(trueno_tuner *t, const trueno_features *f, double
     return status;
 }
 
+/* A run on a CPU that was faster than its bytes allow shows that the bandwidth kept for its number
+ * of threads is too low, as memory on shared machines changes: it is raised to what the run needed.
+ */
+static trueno_status raise_roof(trueno_tuner *t, const trueno_features *f, double tps,
+                                trueno_error *err)
+{
+    trueno_prediction p = TRUENO_PREDICTION_INIT;
+    trueno_machine_point at;
+    trueno_status status = trueno_regressor_predict(t->regressor, &p, f, err);
+    if (status != TRUENO_OK || f->vram_gb != 0 || p.bound != TRUENO_BOUND_MEMORY) return status;
+    double needed = f->gpu_mem_bw_gbs * tps / p.roofline_tps;
+    uint32_t threads = f->cpu_threads > 0 ? (uint32_t)f->cpu_threads : 1;
+    if (tps <= p.roofline_tps || !tr_tuner_point(t, &at, threads) || at.read_gbs >= needed)
+        return TRUENO_OK;
+    tr_log(t->ctx, TRUENO_LOG_INFO,
+           "tuner: a run reached %.1f tokens/s, above its roof of %.1f; memory reads %.1f GB/s with "
+           "%u threads, not %.1f",
+           tps, p.roofline_tps, needed, threads, at.read_gbs);
+    at.read_gbs = needed;
+    return tr_tuner_put_point(t, &at, err);
+}
+
 trueno_status trueno_tuner_observe_run(trueno_tuner *t, const trueno_features *f, double tps,
                                        trueno_error *err)
 {
@@ -40,6 +64,7 @@ trueno_status trueno_tuner_observe_run(trueno_tuner *t, const trueno_features *f
     if (tr_tuner_learns(t)) {
         pthread_rwlock_wrlock(&t->models);
         status = learn_run(t, f, tps, err);
+        if (status == TRUENO_OK) status = raise_roof(t, f, tps, err);
         pthread_rwlock_unlock(&t->models);
     } else {
         status = trueno_features_validate(f, err);
@@ -109,6 +134,19 @@ static void models_changed(trueno_tuner *t)
     tr_tuner_name_version(t);
 }
 
+/* The forest with the smallest leaves that has no more nodes than a forest may have. */
+static trueno_status grow(trueno_regressor *r, trueno_train_report *report,
+                          const trueno_features *rows, const double *tps, size_t n,
+                          trueno_error *err)
+{
+    for (;;) {
+        trueno_status status =
+            trueno_regressor_train_random_forest(r, report, rows, tps, n, err);
+        if (status != TRUENO_ERR_TOO_LARGE || r->forest_options.min_leaf > n) return status;
+        r->forest_options.min_leaf = r->forest_options.min_leaf * 3 / 2 + 1;
+    }
+}
+
 trueno_status trueno_tuner_train(trueno_tuner *t, trueno_train_report *report,
                                  const trueno_features *rows, const double *tps, size_t n,
                                  trueno_error *err)
@@ -120,8 +158,7 @@ trueno_status trueno_tuner_train(trueno_tuner *t, trueno_train_report *report,
     trueno_status status = tr_tuner_enter(t, err);
     if (status != TRUENO_OK) return status;
     status = trueno_regressor_clone(t->regressor, &trained, err);
-    if (status == TRUENO_OK)
-        status = trueno_regressor_train_random_forest(trained, report, rows, tps, n, err);
+    if (status == TRUENO_OK) status = grow(trained, report, rows, tps, n, err);
     if (status == TRUENO_OK) {
         uint64_t seen = data_hash(rows, tps, n);
         pthread_rwlock_wrlock(&t->models);

@@ -66,6 +66,7 @@ struct trueno_tuner {
     struct tr_random random; /* under `adding` */
 
     uint64_t (*tamper)(const struct tr_kernel *k, uint64_t ns); /* tests change times by it */
+    const trueno_machine_point *roof; /* tests give it; NULL: it is measured */
 
     struct tr_observation *ring; /* [TR_RING] */
     _Atomic uint64_t ring_head, ring_tail;
@@ -96,6 +97,9 @@ bool tr_slot_hold(struct tr_slot *slot);
 
 /* This machine's row of the store, added if it is not there. */
 trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *err);
+
+/* What that row says of a number of threads; false: nothing. */
+bool tr_tuner_point(const trueno_tuner *t, trueno_machine_point *out, uint32_t threads);
 
 /* Puts a measurement into that row. */
 trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p, trueno_error *err);

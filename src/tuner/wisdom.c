@@ -123,6 +123,24 @@ trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *e
     return status;
 }
 
+static trueno_machine_point point_of(const struct tr_store_point *p)
+{
+    return (trueno_machine_point){p->threads, p->read_gbs, 500 * p->peak_dot, 500 * p->peak_fma};
+}
+
+bool tr_tuner_point(const trueno_tuner *t, trueno_machine_point *out, uint32_t threads)
+{
+    uint32_t index;
+    const struct tr_store_machine *m =
+        machine_of(t, &index) ? tr_store_machine_at(t->store, index) : NULL;
+    for (uint32_t i = 0; m && i < m->n_points; i++) {
+        if (m->points[i].threads != threads) continue;
+        *out = point_of(&m->points[i]);
+        return true;
+    }
+    return false;
+}
+
 trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p, trueno_error *err)
 {
     uint32_t index, i = 0;
@@ -179,9 +197,7 @@ trueno_status trueno_tuner_profile(trueno_tuner *t, trueno_machine_profile *out,
     if (machine_of(t, &index)) {
         const struct tr_store_machine *m = tr_store_machine_at(t->store, index);
         for (; p.n < m->n_points && p.n < TRUENO_MACHINE_POINTS; p.n++)
-            p.points[p.n] = (trueno_machine_point){
-                m->points[p.n].threads, m->points[p.n].read_gbs, 500 * m->points[p.n].peak_dot,
-                500 * m->points[p.n].peak_fma};
+            p.points[p.n] = point_of(&m->points[p.n]);
     }
     tr_tuner_leave(t);
     memcpy(out, &p, sizeof p);

@@ -141,8 +141,10 @@ static void test_no_improvement_is_told(void **state)
     slow = NULL;
     for (double large = 1024; large < 40000 && !worse; large *= 1.4) {
         trueno_tuner *t = make_tuner(ctx, TRUENO_TUNER_FROZEN);
+        static const trueno_machine_point roof = {1, 20, 500, 100};
         trueno_features f = cpu_run(1.1, 1);
         t->tamper = slow_clock;
+        t->roof = &roof;
         for (size_t i = 0; i < 4; i++) { /* what fits the small ones is wrong for the large */
             p[i] = (trueno_problem)TRUENO_PROBLEM_INIT;
             p[i].rows = i % 2 ? (size_t)large / 16 * 16 : 64;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of choices: what runs, what changes it, and what outlives the process. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -450,6 +451,41 @@ static void test_no_memory(void **state)
     }
 }
 
+/* A run above its roof proves the bandwidth wrong that was kept for its threads; one below does not,
+ * nor does one on a GPU, nor any in FROZEN. */
+static void test_roof_is_raised(void **state)
+{
+    trueno_ctx *ctx = context();
+    trueno_machine_profile profile = TRUENO_MACHINE_PROFILE_INIT, got = TRUENO_MACHINE_PROFILE_INIT;
+    trueno_features f = TRUENO_FEATURES_INIT;
+    (void)state;
+    profile.n = 2;
+    profile.points[0] = (trueno_machine_point){1, 20, 500, 100};
+    profile.points[1] = (trueno_machine_point){2, 40, 1000, 200};
+    f.model_params_b = 1;
+    f.vram_gb = 0;
+    f.gpu_mem_bw_gbs = 40;
+    f.gpu_compute_tflops = 2;
+    f.sm_count = 2;
+    f.cpu_threads = 2;
+    f.kv_bytes_per_token = 0;
+    double roof = 40e9 / (1e9 * 0.5625);
+    for (int mode = TRUENO_TUNER_FROZEN; mode <= TRUENO_TUNER_LEARN; mode += 2) {
+        trueno_tuner *t = tuner(ctx, (trueno_tuner_mode)mode, NULL);
+        assert_int_equal(trueno_tuner_remember_profile(t, &profile, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_observe_run(t, &f, roof * 0.9, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_profile(t, &got, NULL), TRUENO_OK);
+        assert_true(got.points[1].read_gbs == 40);
+        assert_int_equal(trueno_tuner_observe_run(t, &f, roof * 1.25, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_profile(t, &got, NULL), TRUENO_OK);
+        bool learns = mode == TRUENO_TUNER_LEARN;
+        assert_true(fabs(got.points[1].read_gbs - (learns ? 50 : 40)) < 1e-9);
+        assert_true(got.points[0].read_gbs == 20 && fabs(got.points[1].int8_gmacs - 1000) < 1e-9);
+        trueno_tuner_free(t);
+    }
+    trueno_ctx_free(ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -458,7 +494,7 @@ int main(void)
         cmocka_unit_test(test_exports), cmocka_unit_test(test_stale),
         cmocka_unit_test(test_tickets), cmocka_unit_test(test_full_table),
         cmocka_unit_test(test_explain), cmocka_unit_test(test_busy),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_roof_is_raised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
