@@ -229,7 +229,9 @@ void tr_slot_pin(struct tr_slot *slot, uint32_t arm, trueno_choice_source source
 
 void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t ns)
 {
-    if (obey(slot) || !slot->waiting || arm != atomic_load_explicit(&slot->next, memory_order_relaxed)) return;
+    if (obey(slot) || !slot->waiting ||
+        arm != atomic_load_explicit(&slot->next, memory_order_relaxed))
+        return;
     slot->waiting = false;
     tr_policy_observe(slot->policy, arm, (double)ns);
     int incumbent = tr_policy_best(slot->policy);

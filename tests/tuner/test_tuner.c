@@ -6,6 +6,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/hooks.h"
 #include "trueno/kernels.h"
@@ -455,6 +457,44 @@ static void test_options(void **state)
     assert_null(t);
 }
 
+/* The usual file: below XDG_CACHE_HOME if that is absolute, else below HOME, else nowhere. */
+static void test_cache_path(void **state)
+{
+    char dir[] = "/tmp/trueno-test-XXXXXX", want[128], path[128];
+    trueno_tuner *t;
+    struct stat file;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(setenv("XDG_CACHE_HOME", dir, 1) + setenv("HOME", "/home/nobody", 1), 0);
+    snprintf(want, sizeof want, "%s/trueno/tuner.trw", dir);
+    assert_int_equal(trueno_tuner_cache_path(path, sizeof path), TRUENO_OK);
+    assert_string_equal(path, want);
+    assert_int_equal(trueno_tuner_cache_path(path, strlen(want)), TRUENO_ERR_ARGUMENT);
+    assert_int_equal(trueno_tuner_cache_path(NULL, 5), TRUENO_ERR_ARGUMENT);
+
+    assert_int_equal(trueno_tuner_new(ctx, &t, NULL, NULL), TRUENO_OK); /* goes there */
+    assert_int_equal(trueno_tuner_save(t, NULL), TRUENO_OK);
+    trueno_tuner_free(t);
+    assert_int_equal(stat(want, &file), 0);
+    assert_int_equal(file.st_mode & 0777, 0600);
+    unlink(want);
+    snprintf(want, sizeof want, "%s/trueno/tuner.trw.lock", dir);
+    unlink(want);
+    snprintf(want, sizeof want, "%s/trueno", dir);
+    assert_int_equal(rmdir(want) + rmdir(dir), 0);
+
+    assert_int_equal(setenv("XDG_CACHE_HOME", "relative", 1), 0);
+    assert_int_equal(trueno_tuner_cache_path(path, sizeof path), TRUENO_OK);
+    assert_string_equal(path, "/home/nobody/.cache/trueno/tuner.trw");
+    assert_int_equal(unsetenv("XDG_CACHE_HOME") + unsetenv("HOME"), 0);
+    assert_int_equal(trueno_tuner_cache_path(path, sizeof path), TRUENO_ERR_NOT_FOUND);
+    assert_string_equal(path, "");
+    assert_int_equal(trueno_tuner_new(ctx, &t, NULL, NULL), TRUENO_OK); /* in memory */
+    assert_int_equal(trueno_tuner_store_status(t), TRUENO_ERR_NOT_FOUND);
+    assert_int_equal(trueno_tuner_save(t, NULL), TRUENO_OK);
+    trueno_tuner_free(t);
+}
+
 /* Who learns from a slot keeps it for long: forgetting and importing do not wait, the choice is
  * another one at once, and what the old one is measured at teaches nothing. */
 static void test_taken_slots(void **state)
@@ -530,7 +570,7 @@ int main(void)
         cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_full_table_strict),
         cmocka_unit_test(test_panel),         cmocka_unit_test(test_long_panel),
         cmocka_unit_test(test_clone),         cmocka_unit_test(test_options),
-        cmocka_unit_test(test_taken_slots),
+        cmocka_unit_test(test_taken_slots),   cmocka_unit_test(test_cache_path),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
