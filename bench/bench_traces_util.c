@@ -115,6 +115,7 @@ static int find_arms(struct track *t)
         const trueno_kernel_info *k = trueno_registry_at(i);
         if (strcmp(k->op, "gemm") || strcmp(k->type, type) || strcmp(k->numerics, "exact") ||
             (k->cpu_features & ~trueno_ctx_cpu_features(t->arms[0].ctx)) ||
+            k->cpu_features == 0 || /* the C reference: nobody tries it */
             !strcmp(k->name, t->arms[0].name))
             continue;
         rc = add_arm(t, k->name, &opt);

@@ -39,6 +39,14 @@ static const struct {
     float loss; /* ln of 8, 1.3, 1.1, 1.05 */
 } early[] = {{1, 2.08F}, {2, 0.262F}, {4, 0.0953F}, {6, 0.0488F}};
 
+/* A challenger leaves it when the median of its blocks says that it is that much slower. It may be
+ * no slower in truth, but then nothing is lost without it; the incumbent leaves only when that is
+ * proven. */
+static const struct {
+    uint32_t n_blocks;
+    float loss;
+} behind[] = {{6, 0.03F}, {9, 0.02F}, {12, 0.015F}};
+
 /* Looks at the race: the k-th block from either end, from 0, holds the median with 99.8 %; at the
  * end a k for 95 %. */
 static const struct {
@@ -269,6 +277,8 @@ static bool is_out(const struct tr_policy *p, uint32_t a, uint32_t best)
     struct gains g = gains_of(p, a, best);
     for (size_t i = 0; i < sizeof early / sizeof early[0]; i++)
         if (early[i].n_blocks == g.n && g.d[g.n - 1] < -early[i].loss) return true;
+    for (size_t i = 0; i < sizeof behind / sizeof behind[0] && a != p->incumbent; i++)
+        if (behind[i].n_blocks == g.n && median(&g) < -behind[i].loss) return true;
     int look = look_at(p->n_blocks);
     if (look < 0) return false;
     bool preferred = a == p->incumbent || (best != p->incumbent && a < best);

@@ -94,6 +94,8 @@ static void test_race_of_two(void **state)
         {{100, 101}, 1, 25, 1},   /* and while the other one is not faster by 1.5 % */
         {{100, 102}, 1, 10, 0},   /* it is */
         {{100, 104.5}, 1, 10, 0}, /* not above 1.05x: the first look */
+        {{100, 103.2}, 0, 6, 0},  /* a challenger that is behind leaves early */
+        {{100, 102.2}, 0, 9, 0},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -154,20 +156,20 @@ static void test_audits(void **state)
     double upper;
     (void)state;
     struct tr_policy *p = new_policy(2, 0, 1);
-    assert_int_equal(race_exact(p, ns), 40);
-    /* the race: 20 calls of the slower arm */
-    assert_true(fabs(tr_policy_regret(p, &upper) - 20 * log(1.05)) < 1e-4);
-    assert_true(fabs(upper - 20 * log(1.05)) < 1e-4); /* no variance */
+    assert_int_equal(race_exact(p, ns), 24);
+    /* the race: 12 calls of the slower arm */
+    assert_true(fabs(tr_policy_regret(p, &upper) - 12 * log(1.05)) < 1e-4);
+    assert_true(fabs(upper - 12 * log(1.05)) < 1e-4); /* no variance */
     run_exact(p, ns, count, 266);
     assert_int_equal(count[1], 0);
     run_exact(p, ns, count, 32);
     assert_int_equal(count[1], 16);
     assert_true(p->phase == TR_POLICY_SERVE && p->n_audits == 1);
     assert_true(fabs(p->audit_excess - 80) < 1e-3);
-    assert_true(fabs(tr_policy_regret(p, NULL) - 36 * log(1.05)) < 1e-4);
+    assert_true(fabs(tr_policy_regret(p, NULL) - 28 * log(1.05)) < 1e-4);
     run_exact(p, ns, count, 266);
     assert_int_equal(count[1], 16);
-    assert_true(fabs(tr_policy_exploration_rate(p) - 36.0 / (40 + 266 + 32 + 266)) < 1e-12);
+    assert_true(fabs(tr_policy_exploration_rate(p) - 28.0 / (24 + 266 + 32 + 266)) < 1e-12);
     run_exact(p, ns, count, 100000);
     assert_true((double)count[1] * 5 < 0.003 * 100 * 100700);
     assert_true((double)count[1] * 5 > 0.002 * 100 * 100000);
