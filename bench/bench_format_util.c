@@ -78,10 +78,10 @@ static json_t *json_features(const trueno_features *f)
         json_object_set_new(out, trueno_feature_name((trueno_feature)i), json_real(raw));
     }
     bool prefill = f->phase == TRUENO_PHASE_PREFILL;
-    json_t *rest =
-        json_pack("{s:s, s:f, s:f, s:f, s:s}", "quant", trueno_quant_name(f->quant),
-                  "weight_bytes_per_pass", f->weight_bytes_per_pass, "kv_bytes_per_token",
-                  f->kv_bytes_per_token, "cache_bytes", f->cache_bytes, "phase", prefill ? "prefill" : "decode");
+    json_t *rest = json_pack("{s:s, s:f, s:f, s:f, s:s}", "quant", trueno_quant_name(f->quant),
+                             "weight_bytes_per_pass", f->weight_bytes_per_pass,
+                             "kv_bytes_per_token", f->kv_bytes_per_token, "cache_bytes",
+                             f->cache_bytes, "phase", prefill ? "prefill" : "decode");
     if (out && rest) json_object_update(out, rest);
     json_decref(rest);
     return out;

@@ -83,6 +83,7 @@ static const struct column known[] = {
     OPTIONAL_FIELD(weight_bytes_per_pass),
     OPTIONAL_FIELD(flops_per_token),
     OPTIONAL_FIELD(kv_bytes_per_token),
+    OPTIONAL_FIELD(cache_bytes),
 };
 
 enum { KNOWN = sizeof known / sizeof known[0] };

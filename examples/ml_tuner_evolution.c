@@ -22,6 +22,33 @@ static trueno_features example_run(void)
     return f;
 }
 
+/* -------------------------------------------------------------------- pretrained weights */
+
+/* The regressor that comes with the library: how good it was on models that its training had not
+ * seen, and what it goes by. */
+static int show_pretrained(trueno_ctx *ctx)
+{
+    trueno_error err = {TRUENO_OK, ""};
+    trueno_tuner_options opt = TRUENO_TUNER_OPTIONS_INIT;
+    trueno_accuracy of = TRUENO_ACCURACY_INIT;
+    trueno_tuner *t;
+    double mape;
+    opt.store_path = ""; /* no file */
+    trueno_status st = trueno_tuner_with_pretrained(ctx, &t, &opt, &err);
+    if (st) return cli_failed("pretrained tuner", st, err.message);
+    printf("== pretrained\nversion %s\n", trueno_tuner_version(t));
+    st = trueno_tuner_throughput_mape(t, &mape, &of);
+    if (!st)
+        printf("mean error of predictions: %.1f %% on %zu runs, %s, measured on: %s\n", 100 * mape,
+               of.n, of.split, of.machine);
+    const trueno_importance *rows;
+    size_t n = trueno_pretrained_feature_importance(&rows);
+    for (size_t i = 0; !st && i < n && i < 5; i++)
+        printf("  %s: %.1f %%\n", rows[i].name, 100 * rows[i].importance);
+    trueno_tuner_free(t);
+    return st ? cli_failed("accuracy", st, NULL) : CLI_OK;
+}
+
 /* ------------------------------------------------------------------- what it begins with */
 
 static int show_start(trueno_tuner *t)
@@ -31,9 +58,8 @@ static int show_start(trueno_tuner *t)
     trueno_prediction p = TRUENO_PREDICTION_INIT;
     trueno_status st = trueno_tuner_predict(t, &p, &f, &err);
     if (st) return cli_failed("prediction", st, err.message);
-    printf("== start\nversion %s\n", trueno_tuner_version(t));
-    printf("There are no pretrained weights yet: predictions begin with the roofline and the usual "
-           "losses.\n");
+    printf("\n== start\nversion %s: predictions begin with the roofline and the usual losses\n",
+           trueno_tuner_version(t));
     printf("7 B Q4_K, batch 4: %.1f tok/s (%.1f .. %.1f) below a roof of %.1f\n", p.predicted_tps,
            p.lo, p.hi, p.roofline_tps);
     double mape;
@@ -270,7 +296,8 @@ static int evolve(trueno_ctx *ctx, bool with_calibration)
     opt.mode = TRUENO_TUNER_LEARN; /* store_path NULL: the user's cache */
     trueno_status st = trueno_tuner_new(ctx, &t, &opt, &err);
     if (st) return cli_failed("tuner", st, err.message);
-    int rc = show_start(t);
+    int rc = show_pretrained(ctx);
+    if (!rc) rc = show_start(t);
     if (!rc && with_calibration) rc = calibrate(t);
     if (!rc && !with_calibration) printf("\n== calibration\nskipped: --calibrate does it\n");
     if (!rc) rc = learn_online(t);

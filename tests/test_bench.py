@@ -9,6 +9,7 @@ usage: test_bench.py BIN_DIR    (trueno-bench, trueno-generate, trueno-mkmodel);
 import json
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -195,9 +196,12 @@ def check_lines(errors, tuner):
     if said is None:  # a CPU without an instruction whose peak could be measured
         check("why nothing is predicted", "note: tuner: nothing is predicted" in errors and "outcome    " in errors, errors)
         return
-    for line in (f"predicted  {said['tps']:.2f} tokens/s ({said['lo']:.2f} to {said['hi']:.2f}, ",
-                 f", roof {said['roofline_tps']:.2f}\n",
-                 f"chosen     {said['kernel']}, {said['variant']} ({said['source']}), 2 threads\n",
+    number = r"([0-9.]+)"  # of any size, where the report has nine digits
+    printed = re.findall(rf"^predicted  {number} tokens/s \({number} to {number}, .*\), roof {number}$", errors, re.M)
+    want = [said[k] for k in ("tps", "lo", "hi", "roofline_tps")]
+    check("line of the prediction", len(printed) == 1 and all(abs(float(a) - b) <= 0.0051 + 1e-8 * b
+                                                            for a, b in zip(printed[0], want)), errors)
+    for line in (f"chosen     {said['kernel']}, {said['variant']} ({said['source']}), 2 threads\n",
                  f"outcome    {tuner['measured_tps']:.2f} tokens/s, {tuner['deviation_pct']:+.1f} %, "
                  f"{'within' if tuner['within'] else 'outside'} the interval, {tuner['explored']} calls explored, "
                  f"{tuner['changed']} choices changed\n"):

@@ -244,13 +244,20 @@ def check_demo(program):
 # ----------------------------------------------------------------------- trueno-ml-tuner-evolution
 
 
+def check_pretrained(text):
+    mape, n = find(rf"mean error of predictions: {NUMBER} % on {NUMBER} runs, leave one model out, measured on: .+", text)
+    check("pretrained", "version 1.0.0-pretrained\n" in text and 0 < mape < 100 and n >= 50, text)
+    shares = [float(x) for x in re.findall(rf"^  \w+: {NUMBER} %$", text, re.M)]
+    check("importances", len(shares) == 5 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100.3, shares)
+
+
 def check_start(text):
     tps, lo, hi, roof = find(rf"7 B Q4_K, batch 4: {NUMBER} tok/s \({NUMBER} \.\. {NUMBER}\) below a roof of {NUMBER}", text)
     # geometry of a 7 B model: 32 layers, 32 heads of 128; four tokens of F16 keys and values, and four new ones
     kv = 8 * 2 * 2 * 32 * 32 * 128
     check("roof", near(roof, 4 * 1000e9 / (7e9 * Q4_K_BYTES + kv), 0.05), roof)
     check("prior", near(lo, tps / 2, 0.06) and hi <= roof and lo < tps < hi, (lo, tps, hi))
-    check("no pretrained weights", "There are no pretrained weights yet" in text and "version 1.0.0\n" in text, text)
+    check("begins untrained", "version 1.0.0: " in text, text)
     return tps
 
 
@@ -322,10 +329,11 @@ def sections(text):
 def check_sections(text):
     part = sections(text)
     bandits = "bandits, 100 rounds on a simulated machine"
-    names = ["start", "calibration", "online learning", bandits, "store"]
+    names = ["pretrained", "start", "calibration", "online learning", bandits, "store"]
     check("sections", list(part) == names, list(part))
     if list(part) != names:
         return None
+    check_pretrained(part["pretrained"])
     check_learner(part["online learning"], check_start(part["start"]))
     for name in ("UCB1", "Thompson sampling"):
         found = re.search(rf"^{name}, .*\n((?:  .*\n)+)", part[bandits], re.M)

@@ -227,8 +227,8 @@ typedef struct trueno_features {
     double flops_per_token;       /**< not in the vector: exact operations of a token */
     double kv_bytes_per_token; /**< not in the vector: exact bytes of keys and values of a token */
     trueno_phase phase;        /**< not in the vector */
-    double cache_bytes; /**< not in the vector: of the last-level cache; of what a pass reads, so much
-                           need not come from memory [0] */
+    double cache_bytes; /**< not in the vector: of the last-level cache; of what a pass reads, so
+                           much need not come from memory [0] */
 } trueno_features;
 
 /** Everything unset. */

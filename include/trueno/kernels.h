@@ -31,10 +31,10 @@ typedef struct trueno_kernel_info {
     uint32_t tile_rows;      /**< gemm: weight rows of one pass over tile_cols columns; else 0 */
     uint32_t tile_cols;      /**< gemm, quantize: most columns per call; else 0 */
     uint32_t prefetch_bytes; /**< gemm: how far ahead weights are fetched; 0: left to the CPU */
-    uint32_t unit_bytes;  /**< gemm: weights that a thread takes at a time while each is used once */
+    uint32_t unit_bytes; /**< gemm: weights that a thread takes at a time while each is used once */
     uint32_t block_bytes; /**< gemm: weights that stay in a cache while many columns pass */
-    uint64_t version; /**< of all kernels of this build: a hash of sources, compiler and flags;
-                         what was measured with another version need not hold */
+    uint64_t version;     /**< of all kernels of this build: a hash of sources, compiler and flags;
+                             what was measured with another version need not hold */
 } trueno_kernel_info;
 
 /** Number of kernels in the registry of this build. */

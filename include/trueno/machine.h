@@ -181,10 +181,10 @@ typedef struct trueno_env_options {
 /** Fills *f anew from the machine and a model file; how the model is used (batch, tokens, phase) is
  * left unset for the caller. opt NULL: defaults.
  *
- *  Machine: slots 32 to 41 for a run on the CPU, and cache_bytes. gpu_mem_bw_gbs and gpu_compute_tflops (two
- * operations a product; int8 products for quantised weights, else float32) are those measured with
- * that number of threads; without a measurement they stay TRUENO_UNSET, and predictions from such
- * features are refused.
+ *  Machine: slots 32 to 41 for a run on the CPU, and cache_bytes. gpu_mem_bw_gbs and
+ * gpu_compute_tflops (two operations a product; int8 products for quantised weights, else float32)
+ * are those measured with that number of threads; without a measurement they stay TRUENO_UNSET, and
+ * predictions from such features are refused.
  *
  *  File: model_params_b counts all tensors. `quant` is the type with most bytes among the matrices
  * that a pass multiplies with (the token table only where it is the output matrix too);

@@ -124,10 +124,10 @@ typedef struct trueno_session_options {
     trueno_kv_type kv_type; /**< [TRUENO_KV_F16] */
     uint64_t
         max_memory_bytes; /**< refuse (ERR_TOO_LARGE) a session that needs more [physical memory] */
-    trueno_tuner *tuner; /**< chooses the kernels of products, and in mode LEARN is told what they
-                            take; of the model's context, and outlives the session; several sessions
-                            may share it; changes speed, not logits [each product's default] */
-    bool profile;        /**< keep the times of stages for trueno_session_profile [false] */
+    trueno_tuner *tuner;  /**< chooses the kernels of products, and in mode LEARN is told what they
+                             take; of the model's context, and outlives the session; several sessions
+                             may share it; changes speed, not logits [each product's default] */
+    bool profile;         /**< keep the times of stages for trueno_session_profile [false] */
 } trueno_session_options;
 
 #define TRUENO_SESSION_OPTIONS_INIT                                                                \
@@ -198,7 +198,12 @@ typedef struct trueno_profile {
 
 #define TRUENO_PROFILE_INIT                                                                        \
     {                                                                                              \
-        sizeof(trueno_profile), 0, 0, 0, 0, 0, {{NULL, 0, 0}}                                      \
+        sizeof(trueno_profile), 0, 0, 0, 0, 0,                                                     \
+        {                                                                                          \
+            {                                                                                      \
+                NULL, 0, 0                                                                         \
+            }                                                                                      \
+        }                                                                                          \
     }
 
 /** What the session's evaluations took so far.

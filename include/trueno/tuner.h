@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /** @file tuner.h
- *  The tuner: predicts how fast a run will be, chooses kernels and threads, and learns from what was
- *  measured. Its parts have headers of their own, and this one includes them all:
+ *  The tuner: predicts how fast a run will be, chooses kernels and threads, and learns from what
+ * was measured. Its parts have headers of their own, and this one includes them all:
  *
  *  | header       | what                                                              |
  *  |--------------|-------------------------------------------------------------------|
@@ -24,8 +24,8 @@
  *     trueno_tuner_save(tuner, &err);
  *
  *  Kernels compete only with kernels that give the same bits, so no choice changes a result. What
- *  runs if nobody chooses (kernels.h) is always among them, and leaves only when paired measurements
- *  on this machine and build prove another one faster.
+ *  runs if nobody chooses (kernels.h) is always among them, and leaves only when paired
+ * measurements on this machine and build prove another one faster.
  *
  *  plan, recommend, predict, explain, observe and stats may be called from several threads at once.
  *  The other calls are made by one thread at a time; while one of them runs, another one of them
@@ -64,12 +64,12 @@ typedef enum trueno_tuner_mode {
 /** Options of a tuner. Zero: the default in brackets. */
 typedef struct trueno_tuner_options {
     size_t struct_size;
-    trueno_tuner_mode mode;  /**< [FROZEN by TRUENO_TUNER_OPTIONS_INIT] */
-    const char *store_path;  /**< file of what was learned [trueno_tuner_cache_path]; "": none */
-    const void *blob;        /**< instead of a file: bytes of trueno_tuner_export, read once */
-    size_t blob_bytes;       /**< of blob */
-    uint64_t expect_digest;  /**< STRICT: trueno_tuner_digest that the store must have [any] */
-    uint64_t seed;           /**< of exploration [1] */
+    trueno_tuner_mode mode; /**< [FROZEN by TRUENO_TUNER_OPTIONS_INIT] */
+    const char *store_path; /**< file of what was learned [trueno_tuner_cache_path]; "": none */
+    const void *blob;       /**< instead of a file: bytes of trueno_tuner_export, read once */
+    size_t blob_bytes;      /**< of blob */
+    uint64_t expect_digest; /**< STRICT: trueno_tuner_digest that the store must have [any] */
+    uint64_t seed;          /**< of exploration [1] */
 } trueno_tuner_options;
 
 #define TRUENO_TUNER_OPTIONS_INIT                                                                  \
@@ -80,18 +80,19 @@ typedef struct trueno_tuner_options {
 /** A tuner. */
 typedef struct trueno_tuner trueno_tuner;
 
-/** Makes a tuner with an untrained regressor and classifier, and reads the store unless the mode is
- * OFF. A store that cannot be used is no failure (trueno_tuner_store_status tells), but in STRICT.
- * opt NULL: defaults. The caller owns *out.
- *  @return OK; ERR_ARGUMENT; ERR_NO_MEMORY; in STRICT also what the store says, or ERR_STRICT_MISS if
- * its digest is not the expected one */
+/** Makes a tuner and reads the store unless the mode is OFF. Its regressor and classifier are those
+ * that the store holds of this machine, else untrained ones. A store that cannot be used is no
+ * failure (trueno_tuner_store_status tells), but in STRICT. opt NULL: defaults. The caller owns
+ * *out.
+ *  @return OK; ERR_ARGUMENT; ERR_NO_MEMORY; in STRICT also what the store says, or ERR_STRICT_MISS
+ * if its digest is not the expected one */
 TRUENO_API trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out,
                                           const trueno_tuner_options *opt, trueno_error *err);
 
-/** The same with the regressor that is part of the library, trained on runs of many models on one
- * machine (docs/tuner-accuracy.md tells how good it is). trueno_tuner_throughput_mape says what was
- * measured of it on models that were held out; its intervals are of such models too. The classifier
- * is untrained.
+/** The same, but where the store holds no models, with the regressor that is part of the library,
+ * trained on runs of many models on one machine (docs/tuner-accuracy.md tells how good it is).
+ * trueno_tuner_throughput_mape says what was measured of it on models that were held out; its
+ * intervals are of such models too. The classifier is untrained.
  *  @return as trueno_tuner_new */
 TRUENO_API trueno_status trueno_tuner_with_pretrained(trueno_ctx *ctx, trueno_tuner **out,
                                                       const trueno_tuner_options *opt,
@@ -113,8 +114,8 @@ typedef struct trueno_importance {
  * static storage. @return TRUENO_FEATURE_DIM; 0 if rows is NULL */
 TRUENO_API size_t trueno_pretrained_feature_importance(const trueno_importance **rows);
 
-/** A second tuner with the same models, choices and mode, that shares nothing with the first one and
- * has no file of its own (store_path ""). @return OK; ERR_ARGUMENT; ERR_NO_MEMORY; ERR_BUSY */
+/** A second tuner with the same models, choices and mode, that shares nothing with the first one
+ * and has no file of its own (store_path ""). @return OK; ERR_ARGUMENT; ERR_NO_MEMORY; ERR_BUSY */
 TRUENO_API trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_error *err);
 
 /** Frees it; nothing is saved. NULL is fine. Sessions that use it must have been freed. */
@@ -131,7 +132,7 @@ TRUENO_API const char *trueno_tuner_version(const trueno_tuner *t);
 
 /** How to run. */
 typedef struct trueno_run_plan {
-    uint32_t threads;    /**< that compute; cpu_threads of the features if nothing better is known */
+    uint32_t threads; /**< that compute; cpu_threads of the features if nothing better is known */
     uint32_t batch_tile; /**< columns of one tile of the kernel that was chosen; 0: none was */
     uint32_t draft;      /**< speculative tokens, as asked for */
 } trueno_run_plan;
@@ -253,10 +254,10 @@ TRUENO_API trueno_status trueno_tuner_set_models(trueno_tuner *t, const trueno_r
 /** Where the accuracy of t's predictions was measured. */
 typedef struct trueno_accuracy {
     size_t struct_size;
-    size_t n;            /**< rows that the predicting model had not seen */
-    const char *split;   /**< how they were held out; static storage */
+    size_t n;                            /**< rows that the predicting model had not seen */
+    const char *split;                   /**< how they were held out; static storage */
     char machine[TRUENO_MACHINE_ID_MAX]; /**< of the measurements, in words; "" if unknown */
-    uint64_t data_hash;  /**< of features and rates */
+    uint64_t data_hash;                  /**< of features and rates */
 } trueno_accuracy;
 
 #define TRUENO_ACCURACY_INIT                                                                       \
@@ -281,8 +282,8 @@ typedef enum trueno_effort {
 /** Options of trueno_tuner_calibrate. Zero: the default in brackets. */
 typedef struct trueno_calibrate_options {
     size_t struct_size;
-    trueno_effort effort;         /**< [RAPID; NORMAL by the INIT] */
-    uint32_t budget_ms;           /**< [of the effort] */
+    trueno_effort effort;           /**< [RAPID; NORMAL by the INIT] */
+    uint32_t budget_ms;             /**< [of the effort] */
     const trueno_problem *problems; /**< contexts that matter [typical shapes of 1.1 B models in
                                        Q4_K, Q6_K and Q8_0, decode and prefill] */
     size_t n_problems;
@@ -297,19 +298,19 @@ typedef struct trueno_calibrate_options {
 /** What a calibration found. */
 typedef struct trueno_calibration {
     size_t struct_size;
-    char hardware_id[96];  /**< trueno_machine.id */
-    double read_gbs;       /**< measured read bandwidth, 10^9 B/s */
-    double int8_gmacs;     /**< measured peak of 8-bit products, 10^9/s */
-    double local_mape;     /**< mean error of predicted rates of products, as a fraction, on contexts
-                              that were not fitted; NaN: too few */
-    double mape_before;    /**< the same without what was fitted */
+    char hardware_id[96]; /**< trueno_machine.id */
+    double read_gbs;      /**< measured read bandwidth, 10^9 B/s */
+    double int8_gmacs;    /**< measured peak of 8-bit products, 10^9/s */
+    double local_mape;    /**< mean error of predicted rates of products, as a fraction, on contexts
+                             that were not fitted; NaN: too few */
+    double mape_before;   /**< the same without what was fitted */
     double improvement_pct; /**< 100 x (1 - local_mape / mape_before); may be negative */
-    bool applied;          /**< what was fitted is used: only if it helped beyond noise, and only by
-                              a regressor that was not trained */
-    uint32_t n_contexts;   /**< measured */
-    uint32_t n_changed;    /**< whose kernel is no longer the default */
+    bool applied;        /**< what was fitted is used: only if it helped beyond noise, and only by
+                            a regressor that was not trained */
+    uint32_t n_contexts; /**< measured */
+    uint32_t n_changed;  /**< whose kernel is no longer the default */
     uint64_t n_measurements; /**< kernel runs that were timed */
-    double mde_pct;        /**< smallest difference that could be told, by timing one kernel as two */
+    double mde_pct; /**< smallest difference that could be told, by timing one kernel as two */
     double duration_ms;
     bool noisy;   /**< the machine was too unsteady to choose (mde above 1.5 %) */
     bool partial; /**< the budget ended, or it was cancelled, before all contexts were measured */
@@ -348,17 +349,21 @@ TRUENO_API trueno_status trueno_tuner_remember_profile(trueno_tuner *t,
 TRUENO_API trueno_status trueno_tuner_cache_path(char *buf, size_t cap);
 
 /** Merges with what the file holds by now and replaces it at once or not at all. Without a file:
- * OK, and nothing is written. @return OK; ERR_READ_ONLY; ERR_IO; ERR_VERSION (the file is of a newer
- * library, and stays); ERR_NO_MEMORY; ERR_BUSY. What t knows is not lost by a failure. */
+ * OK, and nothing is written. @return OK; ERR_READ_ONLY; ERR_IO; ERR_VERSION (the file is of a
+ * newer library, and stays); ERR_NO_MEMORY; ERR_BUSY. What t knows is not lost by a failure. */
 TRUENO_API trueno_status trueno_tuner_save(trueno_tuner *t, trueno_error *err);
 
 /** What reading the store at the start came to: OK also for no file. */
 TRUENO_API trueno_status trueno_tuner_store_status(const trueno_tuner *t);
 
 /** Formats of a store outside the tuner. */
-typedef enum trueno_store_format { TRUENO_STORE_BINARY = 0, TRUENO_STORE_JSON = 1 } trueno_store_format;
+typedef enum trueno_store_format {
+    TRUENO_STORE_BINARY = 0,
+    TRUENO_STORE_JSON = 1
+} trueno_store_format;
 
-/** All that t knows of kernels. *len: bytes needed (JSON: without a NUL, and none is written).
+/** All that t knows: of kernels, of the machine, and what its models learned. *len: bytes needed
+ * (JSON: without a NUL, and none is written).
  *  @return OK; ERR_ARGUMENT (cap too small; *len is set); ERR_NO_MEMORY; ERR_BUSY */
 TRUENO_API trueno_status trueno_tuner_export(trueno_tuner *t, void *buf, size_t cap, size_t *len,
                                              trueno_store_format format, trueno_error *err);
@@ -373,11 +378,12 @@ TRUENO_API trueno_status trueno_tuner_import(trueno_tuner *t, const void *buf, s
 TRUENO_API trueno_status trueno_tuner_merge(trueno_tuner *t, trueno_tuner *other,
                                             trueno_error *err);
 
-/** Forgets what was learned of kernels on this machine; the default runs again, and merging with an
- * older store does not bring it back. @return OK; ERR_BUSY; ERR_NO_MEMORY */
+/** Forgets what was learned of kernels on this machine (not what models learned of runs); the
+ * default runs again, and merging with an older store does not bring it back. @return OK; ERR_BUSY;
+ * ERR_NO_MEMORY */
 TRUENO_API trueno_status trueno_tuner_forget(trueno_tuner *t, trueno_error *err);
 
-/** Number that two tuners share if they know the same of kernels. */
+/** Number that two tuners share if they know the same. */
 TRUENO_API uint64_t trueno_tuner_digest(trueno_tuner *t);
 
 /* ------------------------------------------------------------ statistics */

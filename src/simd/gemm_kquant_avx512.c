@@ -237,12 +237,9 @@ static void gemm_q6_k_avx512(float *out, size_t ldo, const void *w, size_t n_gro
                       256U << 10, TR_BLOCK_BYTES, CPU_AVX512, fn)
 
 static const struct tr_kernel kernels[] = {
-    BIG_UNITS("q4_k", Q4_K, gemm_q4_k_avx512),
-    BIG_UNITS("q5_k", Q5_K, gemm_q5_k_avx512),
-    BIG_UNITS("q6_k", Q6_K, gemm_q6_k_avx512),
-    ROW("q4_k", Q4_K, A8_256, gemm_q4_k_avx512),
-    ROW("q5_k", Q5_K, A8_256, gemm_q5_k_avx512),
-    ROW("q6_k", Q6_K, A8_256, gemm_q6_k_avx512),
+    BIG_UNITS("q4_k", Q4_K, gemm_q4_k_avx512),   BIG_UNITS("q5_k", Q5_K, gemm_q5_k_avx512),
+    BIG_UNITS("q6_k", Q6_K, gemm_q6_k_avx512),   ROW("q4_k", Q4_K, A8_256, gemm_q4_k_avx512),
+    ROW("q5_k", Q5_K, A8_256, gemm_q5_k_avx512), ROW("q6_k", Q6_K, A8_256, gemm_q6_k_avx512),
 };
 const struct tr_kernel_table tr_table_gemm_kquant_avx512 = {kernels,
                                                             sizeof kernels / sizeof *kernels};

@@ -178,8 +178,8 @@ struct tr_kernel {
     uint32_t unit_bytes;  /* gemm: weights that a thread takes at a time where each is used once */
     uint32_t block_bytes; /* gemm: weights that stay in the L2 cache while all tiles of activations
                              pass; at most TR_BLOCK_BYTES_MAX */
-    uint32_t cpu;            /* every trueno_cpu_feature bit it needs; 0 = C reference */
-    size_t scratch_bytes;    /* wide gemm: memory of each thread */
+    uint32_t cpu;         /* every trueno_cpu_feature bit it needs; 0 = C reference */
+    size_t scratch_bytes; /* wide gemm: memory of each thread */
     bool (*fits)(const struct tr_gemm_shape *shape); /* wide gemm: false leaves it to tiles */
     const char *(*missing)(void); /* what it needs beside the CPU and has not; NULL: nothing */
     union tr_fn fn;

@@ -33,7 +33,8 @@ trueno_status tr_matrix_init(struct tr_matrix *w, void *data, trueno_dtype type,
 void tr_matrix_set_mapped(struct tr_matrix *w, const void *file);
 
 /* The kernel that computes a product with m columns, ldy floats apart, unless somebody chooses
- * another one: any that reads the same weights and activations may stand for it (tr_kernel_stands_in).
+ * another one: any that reads the same weights and activations may stand for it
+ * (tr_kernel_stands_in).
  */
 const struct tr_kernel *tr_matrix_kernel(const struct tr_matrix *w, size_t m, size_t ldy);
 
@@ -87,8 +88,9 @@ static inline size_t tr_block_col(const struct tr_block *b, size_t t)
 }
 
 /* y[(c - c0) * ldy + r - 16 * b->g0] = w[r] . column c for rows r and columns c of the block, whose
- * first column is c0. by: tr_matrix_kernel, or one that stands in. acts: all m columns, written by tr_act_pack_part. scratch: of this thread,
- * 64-byte aligned. Writes no rows past the matrix' last. */
+ * first column is c0. by: tr_matrix_kernel, or one that stands in. acts: all m columns, written by
+ * tr_act_pack_part. scratch: of this thread, 64-byte aligned. Writes no rows past the matrix' last.
+ */
 void tr_matmul_block(const struct tr_matrix *w, const struct tr_kernel *by, float *y, size_t ldy,
                      const void *acts, const struct tr_block *b, void *scratch);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A test bed of one problem: times single products whose weights come from memory. Each call takes
- * the next one of a ring of copies that no cache holds; activations stay in the cache, as they do in
- * a model. */
+ * the next one of a ring of copies that no cache holds; activations stay in the cache, as they do
+ * in a model. */
 #ifndef TR_BED_H
 #define TR_BED_H
 
@@ -11,14 +11,15 @@
 
 struct tr_bed;
 
-/* Packs random weights of the problem with all threads of the pool (p->threads of them). ring_bytes:
- * of all copies together, at least; one copy if 0. ERR_ARGUMENT; ERR_UNSUPPORTED (weights that
- * cannot be encoded or run); ERR_NO_MEMORY. */
+/* Packs random weights of the problem with all threads of the pool (p->threads of them).
+ * ring_bytes: of all copies together, at least; one copy if 0. ERR_ARGUMENT; ERR_UNSUPPORTED
+ * (weights that cannot be encoded or run); ERR_NO_MEMORY. */
 trueno_status tr_bed_new(struct tr_bed **out, trueno_ctx *ctx, const trueno_problem *p,
                          trueno_pool *pool, uint64_t ring_bytes, trueno_error *err);
 void tr_bed_free(struct tr_bed *b);
 
-/* Nanoseconds of one product by a kernel that may compute the problem (tr_candidates); 1 or more. */
+/* Nanoseconds of one product by a kernel that may compute the problem (tr_candidates); 1 or more.
+ */
 uint64_t tr_bed_time(struct tr_bed *b, const struct tr_kernel *k);
 
 /* Bytes of weights that one product reads. */

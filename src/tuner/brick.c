@@ -265,7 +265,8 @@ static void compute_part(void *arg, uint32_t tid, uint32_t n_threads)
     tr_act_pack_part(p->acts, &p->m, p->x, p->ldx, p->n_cols, tid, n_threads);
     tr_pool_barrier(p->pool);
     /* no scratch: the rows are packed and no wide kernel takes part */
-    tr_matmul_part(&p->m, p->m.gemm, p->y, p->ldy, p->acts, p->n_cols, NULL, p->pool, tid, n_threads);
+    tr_matmul_part(&p->m, p->m.gemm, p->y, p->ldy, p->acts, p->n_cols, NULL, p->pool, tid,
+                   n_threads);
 }
 
 void tr_brick_compute(const trueno_brick *b, float *y, size_t ldy, const trueno_brick_io *io,

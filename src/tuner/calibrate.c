@@ -8,10 +8,10 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "trueno/quantize.h"
 #include "tuner/bed.h"
 #include "tuner/regressor.h"
 #include "tuner/tuner_impl.h"
-#include "trueno/quantize.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -133,8 +133,8 @@ static struct tr_times times_of(const struct run *r, const trueno_problem *p)
     struct tr_times t = {.roof.tokens = 1};
     double bytes = (double)p->rows * (double)trueno_row_bytes(p->type, p->cols);
     double macs = (double)p->rows * (double)p->cols * p->n_cols;
-    bool floats = p->type == TRUENO_TYPE_F32 || p->type == TRUENO_TYPE_F16 ||
-                  p->type == TRUENO_TYPE_BF16;
+    bool floats =
+        p->type == TRUENO_TYPE_F32 || p->type == TRUENO_TYPE_F16 || p->type == TRUENO_TYPE_BF16;
     t.roof.t_mem = bytes / (r->roof.read_gbs * 1e9);
     t.roof.t_cmp = macs / ((floats ? r->roof.f32_gmacs : r->roof.int8_gmacs) * 1e9);
     t.roof.t_floor = fmax(t.roof.t_mem, t.roof.t_cmp);

@@ -209,8 +209,7 @@ uint32_t tr_slot_next(struct tr_slot *slot)
 {
     (void)obey(slot);
     if (!slot->waiting) {
-        atomic_store_explicit(&slot->next, tr_policy_select(slot->policy),
-                              memory_order_relaxed);
+        atomic_store_explicit(&slot->next, tr_policy_select(slot->policy), memory_order_relaxed);
         slot->waiting = true;
     }
     return atomic_load_explicit(&slot->next, memory_order_relaxed);

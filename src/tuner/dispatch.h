@@ -2,9 +2,10 @@
 /* What runs for which problem: a table of contexts that any thread reads without a lock, and how
  * measurements of one context change its entry.
  *
- * A slot is one context: the kernels that compete for it (its arms, the default first), the one that
- * runs, and the policy that compares them. Slots are added and never removed while the tuner lives.
- * To learn, a thread takes a slot: only the taker calls next and measured, others read the pick. */
+ * A slot is one context: the kernels that compete for it (its arms, the default first), the one
+ * that runs, and the policy that compares them. Slots are added and never removed while the tuner
+ * lives. To learn, a thread takes a slot: only the taker calls next and measured, others read the
+ * pick. */
 #ifndef TR_DISPATCH_H
 #define TR_DISPATCH_H
 

@@ -45,10 +45,11 @@ static trueno_status raise_roof(trueno_tuner *t, const trueno_features *f, doubl
     uint32_t threads = f->cpu_threads > 0 ? (uint32_t)f->cpu_threads : 1;
     if (tps <= p.roofline_tps || !tr_tuner_point(t, &at, threads) || at.read_gbs >= needed)
         return TRUENO_OK;
-    tr_log(t->ctx, TRUENO_LOG_INFO,
-           "tuner: a run reached %.1f tokens/s, above its roof of %.1f; memory reads %.1f GB/s with "
-           "%u threads, not %.1f",
-           tps, p.roofline_tps, needed, threads, at.read_gbs);
+    tr_log(
+        t->ctx, TRUENO_LOG_INFO,
+        "tuner: a run reached %.1f tokens/s, above its roof of %.1f; memory reads %.1f GB/s with "
+        "%u threads, not %.1f",
+        tps, p.roofline_tps, needed, threads, at.read_gbs);
     at.read_gbs = needed;
     return tr_tuner_put_point(t, &at, err);
 }
@@ -140,8 +141,7 @@ static trueno_status grow(trueno_regressor *r, trueno_train_report *report,
                           trueno_error *err)
 {
     for (;;) {
-        trueno_status status =
-            trueno_regressor_train_random_forest(r, report, rows, tps, n, err);
+        trueno_status status = trueno_regressor_train_random_forest(r, report, rows, tps, n, err);
         if (status != TRUENO_ERR_TOO_LARGE || r->forest_options.min_leaf > n) return status;
         r->forest_options.min_leaf = r->forest_options.min_leaf * 3 / 2 + 1;
     }
@@ -282,9 +282,11 @@ static trueno_status forget_choice(trueno_kernel_choice *c, trueno_status status
     return status;
 }
 
-trueno_status trueno_tuner_recommend_kernel_with_exploration(
-    trueno_tuner *t, trueno_kernel_choice *out, const trueno_features *f, trueno_bandit *bandit,
-    double explore, trueno_error *err)
+trueno_status trueno_tuner_recommend_kernel_with_exploration(trueno_tuner *t,
+                                                             trueno_kernel_choice *out,
+                                                             const trueno_features *f,
+                                                             trueno_bandit *bandit, double explore,
+                                                             trueno_error *err)
 {
     trueno_kernel arms[5], picked = TRUENO_KERNEL_UNKNOWN;
     if (!t || !bandit) return null_argument(t ? "bandit" : "t", err);

@@ -133,7 +133,7 @@ trueno_status trueno_tuner_with_pretrained(trueno_ctx *ctx, trueno_tuner **out,
                                            const trueno_tuner_options *opt, trueno_error *err)
 {
     trueno_status status = trueno_tuner_new(ctx, out, opt, err);
-    if (status != TRUENO_OK) return status;
+    if (status != TRUENO_OK || (*out)->recalled) return status;
     status =
         tr_tuner_use_pretrained(*out, tr_pretrained_file, (size_t)tr_pretrained_file_bytes, err);
     if (status == TRUENO_OK) return status;

@@ -3,10 +3,10 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "trueno/kernels.h"
 #include "trueno/quantize.h"
 #include "tuner/regressor.h"
 #include "tuner/tuner_impl.h"
-#include "trueno/kernels.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -146,6 +146,7 @@ trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out, const trueno
         status = trueno_classifier_with_random_forest(ctx, &t->classifier, 50, NULL, err);
     if (status == TRUENO_OK) status = set_path(t, &o, err);
     if (status == TRUENO_OK) status = read_store(t, &o, err);
+    if (status == TRUENO_OK) t->recalled = tr_tuner_recall_models(t);
     if (status == TRUENO_OK) {
         tr_tuner_name_version(t);
         *out = t;
@@ -244,8 +245,8 @@ trueno_status trueno_tuner_predict(trueno_tuner *t, trueno_prediction *out,
 
 /* What was measured of the problem outranks what the classifier says of its kind: the variant is
  * that of the table, which is what a session would run, unless the features are of a GPU. */
-static trueno_status choose(trueno_tuner *t, trueno_kernel_choice *choice,
-                            const trueno_features *f, trueno_error *err)
+static trueno_status choose(trueno_tuner *t, trueno_kernel_choice *choice, const trueno_features *f,
+                            trueno_error *err)
 {
     trueno_pick pick = TRUENO_PICK_INIT;
     pthread_rwlock_rdlock(&t->models);

@@ -21,7 +21,7 @@ struct tr_slot {
     _Atomic uint32_t source; /* trueno_choice_source of the pick */
     _Atomic uint32_t next;   /* what a caller of trueno_tuner_plan is given where it is learned */
     atomic_bool taken;
-    bool waiting; /* next was handed out by the policy and not yet measured */
+    bool waiting;           /* next was handed out by the policy and not yet measured */
     _Atomic uint32_t order; /* TR_ORDER_..., for who has taken the slot; 0: none */
     trueno_tuner *t;
     struct tr_policy *_Atomic policy; /* NULL: nothing to choose */
@@ -36,7 +36,8 @@ enum { TR_ORDER_BEGIN = 1, TR_ORDER_PIN = 2 /* + arm */ };
  * bounded queue). */
 enum { TR_RING = 4096 };
 struct tr_observation {
-    _Atomic uint64_t turn; /* position of the writer that may fill it, or that position + 1: filled */
+    _Atomic uint64_t
+        turn; /* position of the writer that may fill it, or that position + 1: filled */
     uint64_t ticket, ns;
 };
 
@@ -54,8 +55,9 @@ struct trueno_tuner {
     trueno_regressor *regressor;
     trueno_classifier *classifier;
     trueno_learner *learner; /* goes on from the regressor; NULL: no run was learned yet */
-    bool pretrained; /* the regressor is the one of pretrained.h */
-    double mape; /* NaN: not measured */
+    bool pretrained;         /* the regressor is the one of pretrained.h, or began as it */
+    bool recalled;           /* the models are those of the store */
+    double mape;             /* NaN: not measured */
     trueno_accuracy accuracy;
 
     atomic_flag busy; /* one of the calls that are made by one thread at a time runs */
@@ -103,6 +105,13 @@ bool tr_tuner_point(const trueno_tuner *t, trueno_machine_point *out, uint32_t t
 
 /* Puts a measurement into that row. */
 trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p, trueno_error *err);
+
+/* Writes what the models learned into the store; models that know nothing write nothing. @return
+ * OK; ERR_NO_MEMORY; ERR_TOO_LARGE */
+trueno_status tr_tuner_keep_models(trueno_tuner *t, trueno_error *err);
+/* Takes the models of the store; false: there are none, none of this machine, or they cannot be
+ * read, and those that are there stay. */
+bool tr_tuner_recall_models(trueno_tuner *t);
 
 trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
                                   const trueno_classifier *c, trueno_error *err);

@@ -3,8 +3,8 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "tuner/tuner_impl.h"
 #include "trueno/kernels.h"
+#include "tuner/tuner_impl.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -109,7 +109,7 @@ trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err)
         tr_slot_give(s);
         if (found) status = keep(t, &w, err);
     }
-    return status;
+    return status == TRUENO_OK ? tr_tuner_keep_models(t, err) : status;
 }
 
 trueno_status tr_tuner_machine(trueno_tuner *t, uint32_t *index, trueno_error *err)
@@ -154,8 +154,8 @@ trueno_status tr_tuner_put_point(trueno_tuner *t, const trueno_machine_point *p,
         m.n_points++;
     }
     /* two operations a product */
-    m.points[i] = (struct tr_store_point){p->threads, p->read_gbs, 2e-3 * p->int8_gmacs,
-                                          2e-3 * p->f32_gmacs};
+    m.points[i] =
+        (struct tr_store_point){p->threads, p->read_gbs, 2e-3 * p->int8_gmacs, 2e-3 * p->f32_gmacs};
     m.generation = 0; /* newer than what is there */
     m.utc = (int64_t)time(NULL);
     pthread_mutex_lock(&t->adding);
@@ -239,12 +239,11 @@ trueno_status trueno_tuner_save(trueno_tuner *t, trueno_error *err)
 trueno_status trueno_tuner_export(trueno_tuner *t, void *buf, size_t cap, size_t *len,
                                   trueno_store_format format, trueno_error *err)
 {
-    if (!len || (!buf && cap > 0) ||
-        (format != TRUENO_STORE_BINARY && format != TRUENO_STORE_JSON))
+    if (!len || (!buf && cap > 0) || (format != TRUENO_STORE_BINARY && format != TRUENO_STORE_JSON))
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "export: %s",
-                       !len                ? "len is NULL"
-                       : !buf && cap > 0   ? "buf is NULL"
-                                           : "no such format");
+                       !len              ? "len is NULL"
+                       : !buf && cap > 0 ? "buf is NULL"
+                                         : "no such format");
     *len = 0;
     trueno_status status = begin(t, false, err);
     if (status != TRUENO_OK) return status;
@@ -267,8 +266,10 @@ static trueno_status join(trueno_tuner *t, const struct tr_store *other, trueno_
     pthread_mutex_lock(&t->adding);
     status = tr_store_merge(t->store, other, NULL, err);
     pthread_mutex_unlock(&t->adding);
-    if (status == TRUENO_OK) tr_slots_recall(t);
-    return status;
+    if (status != TRUENO_OK) return status;
+    tr_slots_recall(t);
+    (void)tr_tuner_recall_models(t);
+    return TRUENO_OK;
 }
 
 trueno_status trueno_tuner_import(trueno_tuner *t, const void *buf, size_t len, trueno_error *err)

@@ -150,7 +150,8 @@ static void test_mapped(void **state)
         for (size_t c = 0; c < m * ldy; c++) got[c] = CANARY;
         tr_act_pack_part(acts, &w, x, cols + 1, m, 0, 1);
         for (uint32_t tid = 0; tid < 3; tid++)
-            tr_matmul_part(&w, tr_matrix_kernel(&w, m, ldy), got, ldy, acts, m, scratch, NULL, tid, 3);
+            tr_matmul_part(&w, tr_matrix_kernel(&w, m, ldy), got, ldy, acts, m, scratch, NULL, tid,
+                           3);
         assert_memory_equal(want, got, m * ldy * sizeof *got);
         tr_dequantize_row(got, data + 17 * trueno_row_bytes(t, cols), t, cols);
         tr_matrix_row(row, &w, 17, NULL);

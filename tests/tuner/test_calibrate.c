@@ -15,8 +15,8 @@
 #include "tuner/bed.h"
 #include "tuner/tuner_impl.h"
 
-static const char *fast;      /* the kernel that is fast; NULL: all alike */
-static uint64_t call_ns;      /* what the others take */
+static const char *fast; /* the kernel that is fast; NULL: all alike */
+static uint64_t call_ns; /* what the others take */
 static uint64_t n_tampered;
 static bool steady;
 static const trueno_machine_point roof = {1, 20, 500, 100};
@@ -306,9 +306,12 @@ static void test_bed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changes_the_pick), cmocka_unit_test(test_keeps_the_default),
-        cmocka_unit_test(test_noisy),            cmocka_unit_test(test_losses),
-        cmocka_unit_test(test_budget),           cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_changes_the_pick),
+        cmocka_unit_test(test_keeps_the_default),
+        cmocka_unit_test(test_noisy),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

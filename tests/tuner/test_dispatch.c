@@ -243,9 +243,9 @@ static void test_exports(void **state)
     for (int format = 0; format < 2; format++) {
         u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
         assert_string_equal(variant_of(u, &p), default_of(ctx, &p));
-        assert_int_equal(trueno_tuner_export(t, bytes, sizeof bytes, &len,
-                                             (trueno_store_format)format, NULL),
-                         TRUENO_OK);
+        assert_int_equal(
+            trueno_tuner_export(t, bytes, sizeof bytes, &len, (trueno_store_format)format, NULL),
+            TRUENO_OK);
         assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_OK);
         assert_string_equal(variant_of(u, &p), other);
         assert_true(trueno_tuner_digest(u) == trueno_tuner_digest(t));
@@ -293,8 +293,8 @@ static void test_stale(void **state)
     need_rivals(other);
     t->kernels_version ^= 1;
     play(t, &p, other, 400);
-    assert_int_equal(
-        trueno_tuner_export(t, bytes, sizeof bytes, &len, TRUENO_STORE_BINARY, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_export(t, bytes, sizeof bytes, &len, TRUENO_STORE_BINARY, NULL),
+                     TRUENO_OK);
     trueno_tuner_free(t);
     u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
     assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_OK);
@@ -306,8 +306,8 @@ static void test_stale(void **state)
     t = tuner(ctx, TRUENO_TUNER_LEARN, NULL);
     snprintf(t->machine_id, sizeof t->machine_id, "another machine");
     play(t, &p, other, 400);
-    assert_int_equal(
-        trueno_tuner_export(t, bytes, sizeof bytes, &len, TRUENO_STORE_BINARY, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_export(t, bytes, sizeof bytes, &len, TRUENO_STORE_BINARY, NULL),
+                     TRUENO_OK);
     trueno_tuner_free(t);
     u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
     assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_OK);
@@ -451,8 +451,8 @@ static void test_no_memory(void **state)
     }
 }
 
-/* A run above its roof proves the bandwidth wrong that was kept for its threads; one below does not,
- * nor does one on a GPU, nor any in FROZEN. */
+/* A run above its roof proves the bandwidth wrong that was kept for its threads; one below does
+ * not, nor does one on a GPU, nor any in FROZEN. */
 static void test_roof_is_raised(void **state)
 {
     trueno_ctx *ctx = context();
@@ -486,15 +486,102 @@ static void test_roof_is_raised(void **state)
     trueno_ctx_free(ctx);
 }
 
+static trueno_features a_run(double billions)
+{
+    trueno_features f = TRUENO_FEATURES_INIT;
+    f.model_params_b = billions;
+    f.vram_gb = 0;
+    f.gpu_mem_bw_gbs = 40;
+    f.gpu_compute_tflops = 2;
+    f.sm_count = 2;
+    f.cpu_threads = 2;
+    return f;
+}
+
+static void same_predictions(trueno_tuner *t, trueno_tuner *u)
+{
+    for (double billions = 0.25; billions < 10; billions *= 1.5) {
+        trueno_features f = a_run(billions);
+        trueno_prediction p = TRUENO_PREDICTION_INIT, q = TRUENO_PREDICTION_INIT;
+        assert_int_equal(trueno_tuner_predict(t, &p, &f, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_predict(u, &q, &f, NULL), TRUENO_OK);
+        assert_memory_equal(&p, &q, sizeof p);
+    }
+    assert_string_equal(trueno_tuner_version(t), trueno_tuner_version(u));
+    double mape, other;
+    assert_int_equal(trueno_tuner_throughput_mape(t, &mape, NULL),
+                     trueno_tuner_throughput_mape(u, &other, NULL));
+    assert_true(mape == other || (isnan(mape) && isnan(other)));
+}
+
+/* What models learned comes back with the file, version and accuracy as they were; of another
+ * machine it does not, and a tuner that learned nothing keeps nothing. */
+static void test_models_are_kept(void **state)
+{
+    char path[64], lock[80];
+    trueno_ctx *ctx = context();
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) { /* online, pretrained and online, trained */
+        trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
+        trueno_tuner *t, *u;
+        trueno_features rows[40];
+        double tps[40];
+        o.mode = TRUENO_TUNER_LEARN;
+        o.store_path = temp_path(path);
+        assert_int_equal(
+            (kind == 1 ? trueno_tuner_with_pretrained : trueno_tuner_new)(ctx, &t, &o, NULL),
+            TRUENO_OK);
+        size_t len, more;
+        assert_int_equal(trueno_tuner_export(t, NULL, 0, &len, TRUENO_STORE_BINARY, NULL),
+                         TRUENO_ERR_ARGUMENT);
+        assert_true(len < 2000);
+        for (int i = 0; i < 40; i++) {
+            rows[i] = a_run(0.5 + 0.1 * i);
+            tps[i] = 40 / rows[i].model_params_b * (1 + 0.01 * (i % 3));
+        }
+        if (kind == 2)
+            assert_int_equal(trueno_tuner_train(t, NULL, rows, tps, 40, NULL), TRUENO_OK);
+        for (int i = 0; i < 5 && kind < 2; i++)
+            assert_int_equal(trueno_tuner_observe_run(t, &rows[i], tps[i], NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_save(t, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_export(t, NULL, 0, &more, TRUENO_STORE_BINARY, NULL),
+                         TRUENO_ERR_ARGUMENT);
+        assert_true(more > len + 1000);
+
+        o.mode = TRUENO_TUNER_FROZEN;
+        assert_int_equal(trueno_tuner_with_pretrained(ctx, &u, &o, NULL), TRUENO_OK);
+        same_predictions(t, u);
+        assert_true(trueno_tuner_digest(t) == trueno_tuner_digest(u));
+        trueno_tuner_free(u);
+
+        u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL); /* the same by merging */
+        assert_int_equal(trueno_tuner_merge(u, t, NULL), TRUENO_OK);
+        same_predictions(t, u);
+        trueno_tuner_free(u);
+
+        u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
+        snprintf(u->machine_id, sizeof u->machine_id, "another machine");
+        assert_int_equal(trueno_tuner_merge(u, t, NULL), TRUENO_OK);
+        assert_string_equal(trueno_tuner_version(u), "1.0.0");
+        trueno_tuner_free(u);
+        trueno_tuner_free(t);
+        unlink(path);
+        snprintf(lock, sizeof lock, "%s.lock", path);
+        unlink(lock);
+    }
+    trueno_ctx_free(ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_default), cmocka_unit_test(test_learning),
-        cmocka_unit_test(test_pause),   cmocka_unit_test(test_store),
-        cmocka_unit_test(test_exports), cmocka_unit_test(test_stale),
-        cmocka_unit_test(test_tickets), cmocka_unit_test(test_full_table),
-        cmocka_unit_test(test_explain), cmocka_unit_test(test_busy),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_roof_is_raised),
+        cmocka_unit_test(test_default),         cmocka_unit_test(test_learning),
+        cmocka_unit_test(test_pause),           cmocka_unit_test(test_store),
+        cmocka_unit_test(test_exports),         cmocka_unit_test(test_stale),
+        cmocka_unit_test(test_tickets),         cmocka_unit_test(test_full_table),
+        cmocka_unit_test(test_explain),         cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_roof_is_raised),
+        cmocka_unit_test(test_models_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,7 +162,7 @@ static void test_file(void **state)
     assert_true(fabs(f.model_params_b * 1e9 - (2 * 589824 + 2 * 256000 + 5 * 256)) < 1e-3);
     assert_true(f.weight_bytes_per_pass == 2 * 374016 + 210000);
     assert_true(f.flops_per_token == TRUENO_UNSET); /* dense: from the geometry */
-    assert_int_equal(f.quant, TRUENO_QUANT_Q4_K); /* 479232 bytes; Q6_K has 478800 */
+    assert_int_equal(f.quant, TRUENO_QUANT_Q4_K);   /* 479232 bytes; Q6_K has 478800 */
     assert_true(fabs(f.bits_per_weight - 8.0 * 958032 / 1435648) < 1e-12);
     assert_true(f.quant_group_size == 32 && f.quant_scheme_idx == 4 && f.has_scales == 1);
     assert_true(f.kv_bytes_per_token == 2 * 2 * (64 + 64) * 2); /* layers, heads, F16 */

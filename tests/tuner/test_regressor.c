@@ -408,11 +408,11 @@ static void test_measured_losses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_specification), cmocka_unit_test(test_prior),
-        cmocka_unit_test(test_new_rows),      cmocka_unit_test(test_laws),
-        cmocka_unit_test(test_learned_slots), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_seeds),         cmocka_unit_test(test_ridge),
-        cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_nothing_held_out),
+        cmocka_unit_test(test_specification),   cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_new_rows),        cmocka_unit_test(test_laws),
+        cmocka_unit_test(test_learned_slots),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_seeds),           cmocka_unit_test(test_ridge),
+        cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_nothing_held_out),
         cmocka_unit_test(test_measured_losses),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
