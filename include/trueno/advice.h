@@ -113,9 +113,9 @@ typedef enum trueno_experiment_kind {
 /** A change, and what it is expected to do to the tokens per second of all sequences together. */
 typedef struct trueno_experiment {
     size_t struct_size;
-    trueno_experiment_kind kind;
-    double from;    /**< as the features say */
-    double to;      /**< what to try */
+    trueno_experiment_kind kind; /**< what changes */
+    double from;                 /**< as the features say */
+    double to;                   /**< what to try */
     double gain;    /**< predicted rate over the present one's prediction; 1.25 is 25 % faster */
     double gain_lo; /**< lower end of the interval */
     double gain_hi; /**< upper end */

@@ -61,14 +61,14 @@ typedef enum trueno_bandit_policy {
 /** How a bandit picks. */
 typedef struct trueno_bandit_options {
     size_t struct_size;
-    trueno_bandit_policy policy;
-    uint64_t seed; /**< same seed and same rewards, same picks */
-    double c;      /**< UCB1: weight of what is not known; 0 or more */
-    double kappa0; /**< THOMPSON: rewards that the prior mean counts for; above 0 */
-    double alpha0; /**< THOMPSON: shape of the prior of the variance; above 1 */
-    double mean0;  /**< THOMPSON: prior mean of a reward */
-    double sd0;    /**< THOMPSON: its prior standard deviation, the root of the variance's prior
-                      mean; above 0 */
+    trueno_bandit_policy policy; /**< how arms are picked */
+    uint64_t seed;               /**< same seed and same rewards, same picks */
+    double c;                    /**< UCB1: weight of what is not known; 0 or more */
+    double kappa0;               /**< THOMPSON: rewards that the prior mean counts for; above 0 */
+    double alpha0;               /**< THOMPSON: shape of the prior of the variance; above 1 */
+    double mean0;                /**< THOMPSON: prior mean of a reward */
+    double sd0; /**< THOMPSON: its prior standard deviation, the root of the variance's prior
+                   mean; above 0 */
 } trueno_bandit_options;
 
 #define TRUENO_BANDIT_OPTIONS_INIT                                                                 \

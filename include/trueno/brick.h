@@ -130,7 +130,7 @@ TRUENO_API trueno_status trueno_brick_run(trueno_brick *b, trueno_brick_result *
  * count. */
 typedef struct trueno_brick_profile {
     size_t struct_size;
-    uint64_t runs;
+    uint64_t runs;         /**< measured so far */
     uint64_t tokens;       /**< columns computed */
     uint64_t total_ns;     /**< nanoseconds of all runs */
     uint64_t min_ns;       /**< of the fastest run; 0: none */
@@ -179,12 +179,12 @@ TRUENO_API trueno_status trueno_brick_assert_finite(trueno_brick *b, trueno_erro
 typedef struct trueno_brick_output {
     size_t struct_size;
     const float *y; /**< n_cols vectors of `rows` floats, `ldy` floats apart */
-    size_t ldy;
-    size_t rows;
+    size_t ldy;     /**< floats from one vector of y to the next */
+    size_t rows;    /**< of the weights: floats of a vector of y */
     const float *x; /**< n_cols vectors of `cols` floats, `ldx` floats apart */
-    size_t ldx;
-    size_t cols;
-    size_t n_cols;
+    size_t ldx;     /**< floats from one vector of x to the next */
+    size_t cols;    /**< of the weights: floats of a vector of x */
+    size_t n_cols;  /**< vectors */
 } trueno_brick_output;
 
 /** Returns whether the assertion holds. *row and *column may be set to the element of y at fault,
@@ -203,7 +203,7 @@ TRUENO_API trueno_status trueno_brick_assert_custom(trueno_brick *b, const char 
 typedef struct trueno_brick_report {
     size_t struct_size;
     uint32_t n_assertions; /**< executed */
-    uint32_t n_failed;
+    uint32_t n_failed;     /**< assertions that do not hold */
     uint32_t first_failed; /**< number of the first that failed, in the order they were added, from
                               0; n_assertions: none */
     char message[TRUENO_BRICK_MESSAGE_MAX]; /**< of the first that failed: the assertion, row and

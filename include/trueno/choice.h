@@ -18,12 +18,12 @@ extern "C" {
 /** A product of packed weights [rows, cols] with n_cols vectors of `cols` floats. */
 typedef struct trueno_problem {
     size_t struct_size;
-    trueno_dtype type; /**< of the weights, as in the file */
-    uint32_t n_cols;   /**< vectors at once, M; 1 or more */
-    size_t rows;       /**< of the weights: outputs, N */
-    size_t cols;       /**< of the weights: inputs, K */
-    uint32_t threads;  /**< that compute together; 1 or more */
-    trueno_phase phase;
+    trueno_dtype type;  /**< of the weights, as in the file */
+    uint32_t n_cols;    /**< vectors at once, M; 1 or more */
+    size_t rows;        /**< of the weights: outputs, N */
+    size_t cols;        /**< of the weights: inputs, K */
+    uint32_t threads;   /**< that compute together; 1 or more */
+    trueno_phase phase; /**< decode or prefill */
 } trueno_problem;
 
 #define TRUENO_PROBLEM_INIT                                                                        \
@@ -48,20 +48,20 @@ typedef enum trueno_choice_source {
 
 /** One kernel of several. */
 typedef struct trueno_alternative {
-    trueno_kernel kernel;
-    const char *variant; /**< registry entry of that family that would run; static storage; NULL if
-                            this build or machine has none */
-    double confidence;   /**< probability that it is the best, or as good */
+    trueno_kernel kernel; /**< family */
+    const char *variant;  /**< registry entry of that family that would run; static storage; NULL if
+                             this build or machine has none */
+    double confidence;    /**< probability that it is the best, or as good */
 } trueno_alternative;
 
 /** The kernel chosen for a problem. */
 typedef struct trueno_kernel_choice {
     size_t struct_size;
-    trueno_kernel top_kernel; /**< family */
-    const char *variant;      /**< registry entry; static storage; NULL: none on this machine */
-    double confidence;        /**< probability that the family is the best, or as good; 0..1 */
-    trueno_choice_source source;
-    uint32_t n_alternatives;
+    trueno_kernel top_kernel;    /**< family */
+    const char *variant;         /**< registry entry; static storage; NULL: none on this machine */
+    double confidence;           /**< probability that the family is the best, or as good; 0..1 */
+    trueno_choice_source source; /**< who chose it */
+    uint32_t n_alternatives;     /**< of them */
     trueno_alternative alternatives[4]; /**< other families, most probable first */
     trueno_problem problem;             /**< what it was chosen for */
     uint64_t context;                   /**< trueno_problem_context(&problem) */

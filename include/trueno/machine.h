@@ -14,7 +14,7 @@
  *     trueno_features f = TRUENO_FEATURES_INIT;
  *     trueno_machine_measure(ctx, &profile, NULL, 0, 500, &err);
  *     opt.gguf = file;
- *     opt.profile = &profile;
+ *     opt.profile = &(profile);
  *     trueno_features_from_env(ctx, &f, &opt, &err);
  */
 #ifndef TRUENO_MACHINE_H
@@ -123,7 +123,7 @@ TRUENO_API const char *trueno_probe_instruction(const trueno_probe *p, trueno_pr
 
 /** What was measured with one number of threads, all of them at once. */
 typedef struct trueno_machine_point {
-    uint32_t threads;
+    uint32_t threads;  /**< that measured */
     double read_gbs;   /**< 10^9 B/s read from memory */
     double int8_gmacs; /**< 10^9 products of 8-bit integers per second; 0: no such instruction */
     double f32_gmacs;  /**< 10^9 multiply-adds of float32 per second; 0: no such instruction */
@@ -134,6 +134,7 @@ typedef struct trueno_machine_profile {
     size_t struct_size;
     uint32_t n;        /**< points in use */
     uint32_t spent_ms; /**< that measuring took */
+    /** n of them */
     trueno_machine_point points[TRUENO_MACHINE_POINTS];
 } trueno_machine_profile;
 

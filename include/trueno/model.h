@@ -183,6 +183,7 @@ typedef struct trueno_stage_profile {
     uint64_t ns;      /**< all of them together, waiting included */
 } trueno_stage_profile;
 
+/** Stages of a profile. */
 #define TRUENO_STAGE_COUNT 6
 
 /** Where the time of a session goes; in the order of a layer. */
@@ -193,7 +194,8 @@ typedef struct trueno_profile {
     uint64_t decoded_tokens; /**< of passes of one token */
     uint64_t decode_ns;      /**< that these passes took */
     double decode_tps;       /**< decoded tokens per second; 0: none */
-    trueno_stage_profile stages[TRUENO_STAGE_COUNT];
+    trueno_stage_profile
+        stages[TRUENO_STAGE_COUNT]; /**< qkv, attention, attn_out, gate_up, down, output */
 } trueno_profile;
 
 #define TRUENO_PROFILE_INIT                                                                        \

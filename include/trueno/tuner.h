@@ -140,12 +140,12 @@ typedef struct trueno_run_plan {
 /** Everything the tuner says of one run. */
 typedef struct trueno_recommendation {
     size_t struct_size;
-    trueno_prediction throughput;
-    trueno_kernel_choice kernel; /**< of the product that takes most of the time */
-    trueno_bottleneck bottleneck;
-    trueno_run_plan plan;
+    trueno_prediction throughput;     /**< how fast it will be */
+    trueno_kernel_choice kernel;      /**< of the product that takes most of the time */
+    trueno_bottleneck bottleneck;     /**< what holds it back */
+    trueno_run_plan plan;             /**< how to run */
     trueno_experiment experiments[8]; /**< by gain, largest first */
-    size_t n_experiments;
+    size_t n_experiments;             /**< how many of these there are */
     double confidence_overall; /**< the smaller of the two confidences, of prediction and kernel;
                                   the kernel's alone if no run was ever measured */
     char model_version[40];    /**< trueno_tuner_version at the time */
@@ -172,9 +172,9 @@ TRUENO_API trueno_status trueno_tuner_predict(trueno_tuner *t, trueno_prediction
 /** The kernel for one problem, and the ticket of its measurement. */
 typedef struct trueno_pick {
     size_t struct_size;
-    const char *variant; /**< registry entry; static storage */
-    trueno_choice_source source;
-    uint64_t ticket; /**< for trueno_tuner_observe; 0 if the mode learns nothing */
+    const char *variant;         /**< registry entry; static storage */
+    trueno_choice_source source; /**< who chose it */
+    uint64_t ticket;             /**< for trueno_tuner_observe; 0 if the mode learns nothing */
 } trueno_pick;
 
 #define TRUENO_PICK_INIT                                                                           \
@@ -286,8 +286,8 @@ typedef struct trueno_calibrate_options {
     uint32_t budget_ms;             /**< [of the effort] */
     const trueno_problem *problems; /**< contexts that matter [typical shapes of 1.1 B models in
                                        Q4_K, Q6_K and Q8_0, decode and prefill] */
-    size_t n_problems;
-    uint32_t threads; /**< of the default problems [all usable] */
+    size_t n_problems;              /**< how many; 0: the typical ones */
+    uint32_t threads;               /**< of the default problems [all usable] */
 } trueno_calibrate_options;
 
 #define TRUENO_CALIBRATE_OPTIONS_INIT                                                              \
@@ -310,9 +310,9 @@ typedef struct trueno_calibration {
     uint32_t n_contexts; /**< measured */
     uint32_t n_changed;  /**< whose kernel is no longer the default */
     uint64_t n_measurements; /**< kernel runs that were timed */
-    double mde_pct; /**< smallest difference that could be told, by timing one kernel as two */
-    double duration_ms;
-    bool noisy;   /**< the machine was too unsteady to choose (mde above 1.5 %) */
+    double mde_pct;     /**< smallest difference that could be told, by timing one kernel as two */
+    double duration_ms; /**< of the whole call */
+    bool noisy;         /**< the machine was too unsteady to choose (mde above 1.5 %) */
     bool partial; /**< the budget ended, or it was cancelled, before all contexts were measured */
 } trueno_calibration;
 
