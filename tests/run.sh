@@ -305,7 +305,7 @@ tsan_run() {
 # of this system changes, and it needs no root.
 arm64_libraries() {
     dir=$PWD/build/arm64
-    [ -e "$dir/root/complete" ] && return 0
+    [ "$(cat "$dir/root/complete" 2>/dev/null)" = "$ARM64_PACKAGES" ] && return 0
     if [ $install = no ] || ! have apt-get || ! have dpkg-deb; then
         echo "none there, and --no-install or no apt-get"
         return 77
@@ -319,7 +319,7 @@ arm64_libraries() {
     for deb in "$dir"/debs/*.deb; do
         dpkg-deb -x "$deb" "$dir/root" || return 1
     done
-    touch "$dir/root/complete"
+    echo "$ARM64_PACKAGES" >"$dir/root/complete"
 }
 
 arm64_build() {
