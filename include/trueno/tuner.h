@@ -402,11 +402,14 @@ typedef struct trueno_tuner_stats {
     uint64_t unpins;       /**< that went back to it */
     uint64_t runs;         /**< observed */
     uint64_t kernel_runs;  /**< measured by calibration; 0: it never measured */
+    uint64_t audits;       /**< comparisons of the choice with another kernel after its race */
+    uint64_t audit_excess_ns; /**< time that these took longer than the choice alone would have */
+    uint64_t retunes;         /**< races that audits called for */
 } trueno_tuner_stats;
 
 #define TRUENO_TUNER_STATS_INIT                                                                    \
     {                                                                                              \
-        sizeof(trueno_tuner_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                \
+        sizeof(trueno_tuner_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                       \
     }
 
 /** @return OK; ERR_ARGUMENT */

@@ -232,8 +232,15 @@ void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t ns)
         arm != atomic_load_explicit(&slot->next, memory_order_relaxed))
         return;
     slot->waiting = false;
-    tr_policy_observe(slot->policy, arm, (double)ns);
-    int incumbent = tr_policy_best(slot->policy);
+    struct tr_policy *p = slot->policy;
+    uint64_t audits = p->n_audits, races = p->n_races;
+    double excess = p->audit_excess;
+    tr_policy_observe(p, arm, (double)ns);
+    if (p->n_audits > audits) atomic_fetch_add(&slot->t->n.audits, 1);
+    if (p->n_races > races && races > 0) atomic_fetch_add(&slot->t->n.retunes, 1);
+    if (p->audit_excess > excess)
+        atomic_fetch_add(&slot->t->n.audit_excess_ns, (uint64_t)(p->audit_excess - excess));
+    int incumbent = tr_policy_best(p);
     uint32_t pick = tr_slot_pick(slot), best = incumbent < 0 ? pick : (uint32_t)incumbent;
     atomic_fetch_add_explicit(&slot->t->n.observations, 1, memory_order_relaxed);
     if (arm != pick) atomic_fetch_add_explicit(&slot->t->n.explored, 1, memory_order_relaxed);

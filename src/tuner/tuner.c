@@ -227,6 +227,9 @@ trueno_status trueno_tuner_get_stats(const trueno_tuner *t, trueno_tuner_stats *
     s.unpins = atomic_load(&t->n.unpins);
     s.runs = atomic_load(&t->n.runs);
     s.kernel_runs = atomic_load(&t->n.kernel_runs);
+    s.audits = atomic_load(&t->n.audits);
+    s.audit_excess_ns = atomic_load(&t->n.audit_excess_ns);
+    s.retunes = atomic_load(&t->n.retunes);
     memcpy(out, &s, sizeof s);
     return TRUENO_OK;
 }

@@ -76,7 +76,7 @@ struct trueno_tuner {
 
     struct {
         _Atomic uint64_t full, stored_used, stored_stale, observations, dropped, explored, pins,
-            unpins, runs, kernel_runs;
+            unpins, runs, kernel_runs, audits, audit_excess_ns, retunes;
     } n;
 };
 

@@ -139,6 +139,18 @@ static void test_learning(void **state)
     assert_int_equal(stats.observations, 800);
     assert_in_range(stats.explored, 20, 700);
     assert_int_equal(stats.kernel_runs, 0);
+
+    /* later the choice is audited, at a bounded cost; when the other one gets faster it is raced */
+    assert_int_equal(stats.retunes, 0);
+    play(t, &p, other, 3000);
+    assert_int_equal(trueno_tuner_get_stats(t, &stats), TRUENO_OK);
+    assert_in_range(stats.audits, 1, 40);
+    assert_true(stats.audit_excess_ns > 0 && stats.audit_excess_ns < 0.01 * 3400 * 100000);
+    play(t, &p, NULL, 4000);
+    play(t, &p, tr_tuner_slot(t, &p)->arms[0]->name, 16000);
+    assert_int_equal(trueno_tuner_get_stats(t, &stats), TRUENO_OK);
+    assert_true(stats.retunes > 0);
+    assert_int_equal(tr_slot_pick(tr_tuner_slot(t, &p)), 0);
     trueno_tuner_free(t);
 
     t = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
