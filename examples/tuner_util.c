@@ -126,7 +126,7 @@ int tuner_begin(struct tuner_run *t, const char *mode, trueno_ctx *ctx, const st
     trueno_recommendation_init(&t->rec);
     if (!mode) return CLI_OK;
     if (!mode_named(&opt.mode, mode)) return tuner_check(mode);
-    trueno_status st = trueno_tuner_new(ctx, &t->tuner, &opt, &err);
+    trueno_status st = trueno_tuner_with_pretrained(ctx, &t->tuner, &opt, &err);
     if (st) return cli_failed("tuner", st, err.message);
     st = ask(t, ctx, p, &err);
     if (st) note("nothing is predicted", st, err.message);

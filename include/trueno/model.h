@@ -126,7 +126,9 @@ typedef struct trueno_session_options {
         max_memory_bytes; /**< refuse (ERR_TOO_LARGE) a session that needs more [physical memory] */
     trueno_tuner *tuner;  /**< chooses the kernels of products, and in mode LEARN is told what they
                              take; of the model's context, and outlives the session; several sessions
-                             may share it; changes speed, not logits [each product's default] */
+                             may share it; changes speed, not logits; in mode STRICT an eval that
+                            needs a choice which the store lacks is ERR_STRICT_MISS [each product's
+                            default] */
     bool profile;         /**< keep the times of stages for trueno_session_profile [false] */
 } trueno_session_options;
 
@@ -151,7 +153,8 @@ typedef enum trueno_logits_mode {
 /** Evaluates `n_tokens` tokens after those already in the session. On any failure the session is as
  * before the call, except that the logits of earlier calls are gone.
  *  @return OK; ERR_ARGUMENT (id outside the vocabulary, n_tokens 0 or beyond the context, ALL above
- * n_batch); ERR_CANCELLED; ERR_BUSY (from a callback of this very session) */
+ * n_batch); ERR_CANCELLED; ERR_BUSY (from a callback of this very session); ERR_STRICT_MISS (option
+ * tuner) */
 TRUENO_API trueno_status trueno_session_eval(trueno_session *s, const trueno_token *tokens,
                                              size_t n_tokens, trueno_logits_mode mode);
 

@@ -196,7 +196,7 @@ TRUENO_API trueno_status trueno_tuner_explain(trueno_tuner *t, char *buf, size_t
 
 /* -------------------------------------------------------------- learning */
 
-/** What a call of the kernel with this ticket took. Wait-free: it goes to a ring of 4096 entries
+/** What a call of the kernel with this ticket took. Lock-free: it goes to a ring of 4096 entries
  * that trueno_tuner_tick empties; if that is full it is dropped and counted. Ticket 0: nothing.
  *  @return OK; ERR_ARGUMENT (a ticket that is none, ns 0) */
 TRUENO_API trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns);
@@ -344,7 +344,7 @@ TRUENO_API trueno_status trueno_tuner_remember_profile(trueno_tuner *t,
 /* ----------------------------------------------------------------- store */
 
 /** File of the tuner when no path is given: $XDG_CACHE_HOME/trueno/tuner.trw if that is absolute,
- * else $HOME/.cache/trueno/tuner.trw. Snprintf rule for len as in trueno_tuner_explain.
+ * else $HOME/.cache/trueno/tuner.trw. Ends with a NUL.
  *  @return OK; ERR_ARGUMENT (cap too small); ERR_NOT_FOUND (neither is set) */
 TRUENO_API trueno_status trueno_tuner_cache_path(char *buf, size_t cap);
 
@@ -383,7 +383,8 @@ TRUENO_API trueno_status trueno_tuner_merge(trueno_tuner *t, trueno_tuner *other
  * ERR_NO_MEMORY */
 TRUENO_API trueno_status trueno_tuner_forget(trueno_tuner *t, trueno_error *err);
 
-/** Number that two tuners share if they know the same. */
+/** Number that two tuners share if they know the same; 0: another call was running, or there was no
+ * memory. */
 TRUENO_API uint64_t trueno_tuner_digest(trueno_tuner *t);
 
 /* ------------------------------------------------------------ statistics */

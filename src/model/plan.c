@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "model/pass.h"
+#include "trueno/quantize.h"
 
 #include <string.h>
 
@@ -26,14 +27,17 @@ static const struct tr_matrix *matrix_of(const trueno_model *m, uint32_t l, enum
     }
 }
 
-/* Number of the kind of w, a new one if need be. */
-static uint8_t kind_of(struct tr_plan *plan, const struct tr_matrix *w, uint32_t n_threads)
+/* Number of the kind of w, a new one if need be. The output matrix is of none but its own: it may
+ * see another number of columns. */
+static uint8_t kind_of(struct tr_plan *plan, const struct tr_matrix *w, bool output,
+                       uint32_t n_threads)
 {
     trueno_problem *k = plan->kinds;
-    uint8_t i = 0;
+    uint8_t i = output ? (uint8_t)plan->n_kinds : 0;
     if (w == NULL) return TR_PLAN_KINDS;
     while (i < plan->n_kinds &&
-           !(k[i].type == w->type && k[i].rows == w->rows && k[i].cols == w->cols))
+           (i == plan->output ||
+            !(k[i].type == w->type && k[i].rows == w->rows && k[i].cols == w->cols)))
         i++;
     if (i < plan->n_kinds || i == TR_PLAN_KINDS) return i;
     k[i] = (trueno_problem)TRUENO_PROBLEM_INIT;
@@ -41,6 +45,7 @@ static uint8_t kind_of(struct tr_plan *plan, const struct tr_matrix *w, uint32_t
     k[i].rows = w->rows;
     k[i].cols = w->cols;
     k[i].threads = n_threads;
+    if (output) plan->output = i;
     plan->n_kinds++;
     return i;
 }
@@ -60,14 +65,15 @@ trueno_status tr_plan_init(struct tr_plan *plan, const trueno_model *m, trueno_t
 {
     memset(plan, 0, sizeof *plan);
     plan->tuner = tuner;
+    plan->output = TR_PLAN_KINDS;
     plan->profile = profile;
     plan->kind_of = tr_alloc(m->ctx, kind_of_bytes(m));
     if (plan->kind_of == NULL)
         return tr_fail(err, TRUENO_ERR_NO_MEMORY, "session: no memory for its plan");
     for (uint32_t l = 0; l < m->hp.n_layer; l++)
         for (int stage = 0; stage < TR_STAGE_COUNT; stage++)
-            plan->kind_of[l * TR_STAGE_COUNT + (uint32_t)stage] =
-                kind_of(plan, matrix_of(m, l, (enum tr_stage)stage), n_threads);
+            plan->kind_of[l * TR_STAGE_COUNT + (uint32_t)stage] = kind_of(
+                plan, matrix_of(m, l, (enum tr_stage)stage), stage == TR_STAGE_OUTPUT, n_threads);
     return TRUENO_OK;
 }
 
@@ -79,26 +85,30 @@ void tr_plan_free(struct tr_plan *plan, trueno_ctx *ctx)
 
 /* ------------------------------------------------------------------------- a pass */
 
-/* Slots for n tokens and n_out rows of logits. The output matrix may share its kind with no other
- * one: the vocabulary has a number of rows of its own. */
-static void look_up(struct tr_plan *plan, uint32_t n, uint32_t n_out)
+trueno_status tr_plan_look_up(struct tr_plan *plan, uint32_t n, uint32_t n_out, trueno_error *err)
 {
-    uint8_t output = plan->kind_of[TR_STAGE_OUTPUT];
+    if (plan->tuner == NULL || (plan->n == n && plan->n_out == n_out)) return TRUENO_OK;
     plan->n = n;
     plan->n_out = n_out;
     for (uint8_t i = 0; i < plan->n_kinds; i++) {
         trueno_problem p = plan->kinds[i];
-        p.n_cols = i == output ? n_out : n;
+        p.n_cols = i == plan->output ? n_out : n;
         p.phase = p.n_cols <= TR_NT_MAX ? TRUENO_PHASE_DECODE : TRUENO_PHASE_PREFILL;
         plan->slots[i] = p.n_cols > 0 ? tr_tuner_slot(plan->tuner, &p) : NULL;
+        if (plan->slots[i] == NULL || !tr_slot_misses(plan->slots[i])) continue;
+        plan->n = 0; /* to be looked up again */
+        return tr_fail(
+            err, TRUENO_ERR_STRICT_MISS,
+            "the tuner's mode is STRICT, and its store has no choice for %s [%zu, %zu] x "
+            "%u with %u threads",
+            trueno_dtype_get_info(p.type)->name, p.rows, p.cols, p.n_cols, p.threads);
     }
+    return TRUENO_OK;
 }
 
 void tr_plan_begin(struct tr_plan *plan, struct tr_pass *p)
 {
     bool learning = false;
-    if (plan->tuner != NULL && (plan->n != p->n || plan->n_out != p->n_out))
-        look_up(plan, p->n, p->n_out);
     if (plan->tuner != NULL && tr_tuner_learns(plan->tuner)) {
         for (uint32_t i = 0; i < plan->n_kinds; i++) {
             plan->taken[i] = plan->slots[i] != NULL && tr_slot_take(plan->slots[i]);

@@ -34,6 +34,7 @@ struct tr_plan {
     bool profile;        /* times are kept */
     uint32_t n_kinds;
     trueno_problem kinds[TR_PLAN_KINDS];
+    uint8_t output;   /* kind of the output matrix; TR_PLAN_KINDS: none */
     uint8_t *kind_of; /* [n_layer][TR_STAGE_COUNT]; TR_PLAN_KINDS: none */
     struct tr_slot *slots[TR_PLAN_KINDS];
     bool taken[TR_PLAN_KINDS];     /* for the length of a pass, to learn from */
@@ -53,7 +54,11 @@ void tr_plan_free(struct tr_plan *plan, trueno_ctx *ctx);
 /* The bytes that tr_plan_init allocates. */
 uint64_t tr_plan_bytes(const trueno_model *m);
 
-/* Before a pass's first layer: looks slots up, sets p->by of its first stage and p->timed. */
+/* Before a pass of n tokens and n_out rows of logits: the slots of its products. ERR_STRICT_MISS.
+ */
+trueno_status tr_plan_look_up(struct tr_plan *plan, uint32_t n, uint32_t n_out, trueno_error *err);
+
+/* Before a pass's first layer: sets p->by of its first stage and p->timed. */
 void tr_plan_begin(struct tr_plan *plan, struct tr_pass *p);
 
 /* Who multiplies in a stage of layer l: NULL: each matrix' own kernel. */

@@ -39,6 +39,8 @@ struct run {
     trueno_calibration *out;
     uint64_t began, until, ring_bytes;
     trueno_machine_point roof;
+    uint8_t effort;
+    bool gated; /* what can be told apart is known */
     trueno_pool *pool;
     size_t n_contexts;
     struct context contexts[MAX_CONTEXTS];
@@ -107,15 +109,17 @@ static double race(struct run *r, struct tr_bed *bed, struct tr_slot *slot)
     return times[n / 2];
 }
 
-static trueno_status measure_context(struct run *r, struct context *c, bool first,
-                                     trueno_error *err)
+/* A context that no kernel computes, or whose slot a session has, is left out. */
+static trueno_status measure_context(struct run *r, struct context *c, trueno_error *err)
 {
     struct tr_bed *bed;
     struct tr_slot *slot = tr_tuner_slot(r->t, &c->problem);
-    if (!slot || !tr_slot_take_for_race(slot)) return TRUENO_OK;
+    if (!slot || !tr_slot_hold(slot)) return TRUENO_OK;
     trueno_status status = tr_bed_new(&bed, r->t->ctx, &c->problem, r->pool, r->ring_bytes, err);
     if (status == TRUENO_OK) {
-        if (first) gate(r, bed, slot->arms[0]);
+        if (!r->gated) gate(r, bed, slot->arms[0]);
+        r->gated = true;
+        if (!r->out->noisy) tr_slot_begin_race(slot, r->effort);
         c->seconds = race(r, bed, slot);
         r->out->n_contexts += c->seconds > 0;
         r->out->n_changed += tr_slot_pick(slot) != 0;
@@ -196,6 +200,8 @@ static void fit_losses(struct run *r, struct sample *s)
     pthread_rwlock_wrlock(&r->t->models);
     out->applied = tr_regressor_set_prior(r->t->regressor, f[0], f[1]);
     if (out->applied) {
+        trueno_learner_free(r->t->learner); /* it went on from other losses */
+        r->t->learner = NULL;
         r->t->mape = out->local_mape;
         r->t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
         r->t->accuracy.split = "every second context of a calibration";
@@ -248,6 +254,7 @@ static trueno_status read_call(struct run *r, const trueno_calibrate_options *o,
     if (o->n_problems > 0) threads = o->problems[0].threads;
     if (o->n_problems == 0) usual_contexts(r, threads);
     r->began = tr_now_ns();
+    r->effort = (uint8_t)o->effort; /* the enums are the same */
     if (budget == 0) budget = budgets_ms[o->effort];
     r->until = r->began + (uint64_t)budget * 1000000;
     r->ring_bytes = RING_CACHES * (uint64_t)trueno_cache_bytes();
@@ -277,11 +284,12 @@ static trueno_status calibrate(struct run *r, const trueno_calibrate_options *o,
     size_t i = 0;
     for (; status == TRUENO_OK && i < r->n_contexts && !over(r); i++) {
         show_progress(r);
-        status = measure_context(r, &r->contexts[i], i == 0, err);
+        status = measure_context(r, &r->contexts[i], err);
     }
     if (status == TRUENO_ERR_CANCELLED) status = TRUENO_OK; /* what was measured counts */
     if (status != TRUENO_OK) return status;
     r->out->partial = r->out->n_contexts < r->n_contexts;
+    if (!r->gated) r->out->noisy = true; /* nobody knows */
     struct sample *samples = tr_alloc(r->t->ctx, MAX_CONTEXTS * sizeof *samples);
     if (!samples) return tr_fail(err, TRUENO_ERR_NO_MEMORY, "calibration: no memory");
     fit_losses(r, samples);

@@ -79,7 +79,7 @@ static bool fill(trueno_tuner *t, struct tr_slot *s, const trueno_problem *p)
     for (size_t i = 0; i < n && s->n_arms < TR_MAX_ARMS; i++)
         if (i == 0 || worth_trying(all[i], all[0], p->n_cols)) s->arms[s->n_arms++] = all[i];
     if (s->n_arms > 1 && t->mode == TRUENO_TUNER_LEARN) make_policy(s);
-    tr_slot_recall(s);
+    tr_slot_recall(s, true);
     if (s->policy) (void)tr_slot_next(s);
     return true;
 }
@@ -162,7 +162,7 @@ void tr_slots_recall(trueno_tuner *t)
 {
     pthread_mutex_lock(&t->adding);
     for (size_t i = 0; i < TR_MAX_SLOTS; i++)
-        if (atomic_load(&t->slots[i].key) != 0) tr_slot_recall(&t->slots[i]);
+        if (atomic_load(&t->slots[i].key) != 0) tr_slot_recall(&t->slots[i], false);
     pthread_mutex_unlock(&t->adding);
 }
 
@@ -186,6 +186,12 @@ const struct tr_kernel *tr_slot_kernel(const struct tr_slot *slot, uint32_t arm)
     return slot->arms[arm < slot->n_arms ? arm : 0];
 }
 
+bool tr_slot_misses(const struct tr_slot *slot)
+{
+    return slot->t->mode == TRUENO_TUNER_STRICT && slot->n_arms > 1 &&
+           atomic_load_explicit(&slot->source, memory_order_relaxed) != TRUENO_CHOICE_MEASURED;
+}
+
 /* ------------------------------------------------------------------- learning */
 
 bool tr_slot_take(struct tr_slot *slot)
@@ -193,11 +199,17 @@ bool tr_slot_take(struct tr_slot *slot)
     return slot->policy && tr_tuner_learns(slot->t) && tr_slot_hold(slot);
 }
 
-bool tr_slot_take_for_race(struct tr_slot *slot)
+void tr_slot_begin_race(struct tr_slot *slot, uint8_t effort)
 {
-    if (!tr_slot_hold(slot)) return false;
-    if (slot->n_arms > 1 && make_policy(slot)) slot->waiting = false;
-    return true;
+    uint32_t pick = tr_slot_pick(slot);
+    if (slot->n_arms < 2 || !make_policy(slot)) return;
+    if (pick != 0) { /* it stays until another one is proven faster */
+        tr_policy_pin(slot->policy, pick);
+        tr_policy_race(slot->policy);
+    }
+    slot->waiting = false;
+    slot->on_bed = true;
+    slot->effort = effort;
 }
 
 void tr_slot_give(struct tr_slot *slot)
@@ -237,7 +249,10 @@ void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t ns)
     double excess = p->audit_excess;
     tr_policy_observe(p, arm, (double)ns);
     if (p->n_audits > audits) atomic_fetch_add(&slot->t->n.audits, 1);
-    if (p->n_races > races && races > 0) atomic_fetch_add(&slot->t->n.retunes, 1);
+    if (p->n_races > races && races > 0) {
+        atomic_fetch_add(&slot->t->n.retunes, 1);
+        slot->on_bed = false;
+    }
     if (p->audit_excess > excess)
         atomic_fetch_add(&slot->t->n.audit_excess_ns, (uint64_t)(p->audit_excess - excess));
     int incumbent = tr_policy_best(p);
@@ -246,6 +261,7 @@ void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t ns)
     if (arm != pick) atomic_fetch_add_explicit(&slot->t->n.explored, 1, memory_order_relaxed);
     if (best != pick)
         tr_slot_pin(slot, best, best == 0 ? TRUENO_CHOICE_DEFAULT : TRUENO_CHOICE_MEASURED);
+    (void)tr_slot_next(slot); /* what the next caller is given */
 }
 
 /* ----------------------------------------------------------------- public calls */
@@ -291,7 +307,7 @@ trueno_status trueno_tuner_plan(trueno_tuner *t, trueno_pick *out, const trueno_
         out->ticket = ticket_of(s, arm);
     }
     out->source = (trueno_choice_source)atomic_load_explicit(&s->source, memory_order_relaxed);
-    if (t->mode == TRUENO_TUNER_STRICT && out->source != TRUENO_CHOICE_MEASURED) {
+    if (tr_slot_misses(s)) {
         out->source = TRUENO_CHOICE_DEFAULT;
         return TRUENO_ERR_STRICT_MISS;
     }
@@ -346,10 +362,12 @@ trueno_status trueno_tuner_tick(trueno_tuner *t, uint64_t budget_us)
            (budget_us == 0 || (tr_now_ns() - began) / 1000 < budget_us) && pop(t, &ticket, &ns)) {
         uint32_t arm;
         struct tr_slot *s = slot_of(t, ticket, &arm);
-        if (!s || !tr_slot_take(s)) continue;
+        if (!s || !tr_slot_take(s)) { /* a session learns from it, or nobody does */
+            atomic_fetch_add(&t->n.dropped, 1);
+            continue;
+        }
         (void)tr_slot_next(s);
         tr_slot_measured(s, arm, ns);
-        (void)tr_slot_next(s); /* what the next caller is given */
         tr_slot_give(s);
     }
     tr_tuner_leave(t);

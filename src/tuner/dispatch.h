@@ -33,9 +33,8 @@ const struct tr_kernel *tr_slot_kernel(const struct tr_slot *slot, uint32_t arm)
 bool tr_slot_take(struct tr_slot *slot);
 void tr_slot_give(struct tr_slot *slot);
 
-/* The same for a race that was asked for, whatever the mode: the slot gets a policy if it has none,
- * and a new race. False: somebody has it. */
-bool tr_slot_take_for_race(struct tr_slot *slot);
+/* In mode STRICT: there are several arms, and the store does not say which one runs. */
+bool tr_slot_misses(const struct tr_slot *slot);
 
 /* The arm that is to be run now: the pick, or one that is being compared with it. Each call is
  * followed by one of measured, before the next call. */

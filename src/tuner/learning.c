@@ -31,27 +31,30 @@ static trueno_status learn_run(trueno_tuner *t, const trueno_features *f, double
     return status;
 }
 
+/* Rates so far above a roof are wrong themselves. */
+#define ABSURD 2
+
 /* A run on a CPU that was faster than its bytes allow shows that the bandwidth kept for its number
  * of threads is too low, as memory on shared machines changes: it is raised to what the run needed.
  */
-static trueno_status raise_roof(trueno_tuner *t, const trueno_features *f, double tps,
-                                trueno_error *err)
+static void raise_roof(trueno_tuner *t, const trueno_features *f, double tps)
 {
     trueno_prediction p = TRUENO_PREDICTION_INIT;
     trueno_machine_point at;
-    trueno_status status = trueno_regressor_predict(t->regressor, &p, f, err);
-    if (status != TRUENO_OK || f->vram_gb != 0 || p.bound != TRUENO_BOUND_MEMORY) return status;
-    double needed = f->gpu_mem_bw_gbs * tps / p.roofline_tps;
     uint32_t threads = f->cpu_threads > 0 ? (uint32_t)f->cpu_threads : 1;
-    if (tps <= p.roofline_tps || !tr_tuner_point(t, &at, threads) || at.read_gbs >= needed)
-        return TRUENO_OK;
+    if (f->vram_gb != 0 || trueno_tuner_predict(t, &p, f, NULL) != TRUENO_OK ||
+        p.bound != TRUENO_BOUND_MEMORY || tps <= p.roofline_tps || tps > ABSURD * p.roofline_tps ||
+        !tr_tuner_point(t, &at, threads))
+        return;
+    double was = at.read_gbs, needed = f->gpu_mem_bw_gbs * tps / p.roofline_tps;
+    if (was >= needed || needed > ABSURD * was) return;
+    at.read_gbs = needed;
+    if (tr_tuner_put_point(t, &at, NULL) != TRUENO_OK) return; /* it is no fault of the run */
     tr_log(
         t->ctx, TRUENO_LOG_INFO,
         "tuner: a run reached %.1f tokens/s, above its roof of %.1f; memory reads %.1f GB/s with "
         "%u threads, not %.1f",
-        tps, p.roofline_tps, needed, threads, at.read_gbs);
-    at.read_gbs = needed;
-    return tr_tuner_put_point(t, &at, err);
+        tps, p.roofline_tps, needed, threads, was);
 }
 
 trueno_status trueno_tuner_observe_run(trueno_tuner *t, const trueno_features *f, double tps,
@@ -65,8 +68,8 @@ trueno_status trueno_tuner_observe_run(trueno_tuner *t, const trueno_features *f
     if (tr_tuner_learns(t)) {
         pthread_rwlock_wrlock(&t->models);
         status = learn_run(t, f, tps, err);
-        if (status == TRUENO_OK) status = raise_roof(t, f, tps, err);
         pthread_rwlock_unlock(&t->models);
+        if (status == TRUENO_OK) raise_roof(t, f, tps);
     } else {
         status = trueno_features_validate(f, err);
     }
@@ -77,6 +80,7 @@ trueno_status trueno_tuner_observe_run(trueno_tuner *t, const trueno_features *f
 
 trueno_status trueno_tuner_online_learner(trueno_tuner *t, trueno_learner **out, trueno_error *err)
 {
+    if (out) *out = NULL;
     if (!t || !out) return null_argument(t ? "out" : "t", err);
     pthread_rwlock_rdlock(&t->models);
     trueno_status status = trueno_learner_new(t->regressor, out, err);
@@ -158,7 +162,12 @@ trueno_status trueno_tuner_train(trueno_tuner *t, trueno_train_report *report,
     trueno_status status = tr_tuner_enter(t, err);
     if (status != TRUENO_OK) return status;
     status = trueno_regressor_clone(t->regressor, &trained, err);
-    if (status == TRUENO_OK) status = grow(trained, report, rows, tps, n, err);
+    if (status == TRUENO_OK) {
+        trained->may_grow = true;
+        trained->n_trees = 100;
+        trained->forest_options = (trueno_forest_options)TRUENO_FOREST_OPTIONS_INIT;
+        status = grow(trained, report, rows, tps, n, err);
+    }
     if (status == TRUENO_OK) {
         uint64_t seen = data_hash(rows, tps, n);
         pthread_rwlock_wrlock(&t->models);
@@ -226,13 +235,16 @@ trueno_status trueno_tuner_throughput_mape(const trueno_tuner *t, double *mape,
 {
     if (mape) *mape = NAN;
     if (!t || !mape || (detail && !TR_STRUCT_OK(detail))) return TRUENO_ERR_ARGUMENT;
+    pthread_rwlock_t *models = (pthread_rwlock_t *)&t->models; /* what a lock changes is not t */
+    pthread_rwlock_rdlock(models);
+    trueno_accuracy a = t->accuracy;
+    *mape = t->mape;
+    pthread_rwlock_unlock(models);
     if (detail) {
-        trueno_accuracy a = t->accuracy;
         a.struct_size = detail->struct_size;
         memcpy(detail, &a, sizeof a);
     }
-    *mape = t->mape;
-    return isnan(t->mape) ? TRUENO_ERR_NOT_MEASURED : TRUENO_OK;
+    return isnan(*mape) ? TRUENO_ERR_NOT_MEASURED : TRUENO_OK;
 }
 
 /* ------------------------------------------------------------------------ bandits */
@@ -241,6 +253,7 @@ trueno_status trueno_tuner_kernel_bandit(const trueno_tuner *t, trueno_bandit **
                                          const trueno_bandit_options *opt, trueno_error *err)
 {
     trueno_bandit_options o = TRUENO_BANDIT_OPTIONS_INIT;
+    if (out) *out = NULL;
     if (!t || !out) return null_argument(t ? "out" : "t", err);
     o.seed = t->seed;
     return trueno_bandit_new(t->ctx, out, opt ? opt : &o, err);

@@ -7,7 +7,8 @@
  *     f64 mape, u64 rows, u64 hash of the data, 64 bytes machine of the accuracy
  *     u64 bytes of the regressor, the regressor, the classifier
  *
- * Losses are those of one machine, so what was learned on another one is not used. */
+ * one such record for each machine, the newest first, each behind a u64 of its bytes. Losses are
+ * those of one machine, so what was learned on another one is not used, but kept for it. */
 #include <math.h>
 #include <string.h>
 
@@ -19,7 +20,12 @@
 #include "tuner/regressor.h"
 #include "tuner/tuner_impl.h"
 
-enum { VERSION = 1, NAME_BYTES = 64, HEADER_BYTES = 4 + 2 * NAME_BYTES + 8 + 24 + 8 };
+enum {
+    VERSION = 1,
+    MAX_RECORDS = 8,
+    NAME_BYTES = 64,
+    HEADER_BYTES = 4 + 2 * NAME_BYTES + 8 + 24 + 8
+};
 
 /* Numbers are frozen: they stand in files. */
 static const char *const splits[] = {NULL, "out of bag", "every second context of a calibration",
@@ -69,24 +75,72 @@ static trueno_status write(trueno_tuner *t, uint8_t *bytes, size_t regressor, si
     return trueno_classifier_export(t->classifier, at + regressor, classifier, &len, err);
 }
 
+/* The next record of a section; false: there is none, or it is cut off. */
+static bool next_record(const uint8_t **record, size_t *bytes, const uint8_t **at,
+                        const uint8_t *end)
+{
+    if (end - *at < 8) return false;
+    uint64_t n = tr_get_int(at, 8);
+    if (n > (uint64_t)(end - *at)) return false;
+    *record = *at;
+    *bytes = (size_t)n;
+    *at += n;
+    return true;
+}
+
+static bool is_of(const uint8_t *record, size_t bytes, const trueno_tuner *t)
+{
+    return bytes >= HEADER_BYTES && record[4 + NAME_BYTES - 1] == 0 &&
+           strcmp((const char *)record + 4, t->machine_id) == 0;
+}
+
+/* The record of this machine in a section; false: there is none. */
+static bool own_record(const uint8_t **record, size_t *bytes, const trueno_tuner *t)
+{
+    const void *section;
+    size_t n;
+    if (!tr_store_section(t->store, &section, &n, TR_SECTION_FOREST)) return false;
+    const uint8_t *at = section, *end = at + n;
+    while (next_record(record, bytes, &at, end))
+        if (is_of(*record, *bytes, t)) return true;
+    return false;
+}
+
+/* Copies the records of other machines; to NULL: counts their bytes. */
+static size_t copy_others(uint8_t *to, const trueno_tuner *t)
+{
+    const void *section;
+    const uint8_t *record;
+    size_t n, bytes, sum = 0;
+    if (!tr_store_section(t->store, &section, &n, TR_SECTION_FOREST)) return 0;
+    const uint8_t *at = section, *end = at + n;
+    for (int i = 1; i < MAX_RECORDS && next_record(&record, &bytes, &at, end); i++) {
+        if (is_of(record, bytes, t)) continue;
+        if (to) memcpy(to + sum, record - 8, 8 + bytes);
+        sum += 8 + bytes;
+    }
+    return sum;
+}
+
 trueno_status tr_tuner_keep_models(trueno_tuner *t, trueno_error *err)
 {
     size_t regressor, classifier, n;
-    const void *old;
+    const uint8_t *old;
     if (!knows(t)) return TRUENO_OK;
     trueno_status status = trueno_regressor_export(t->regressor, NULL, 0, &regressor, err);
     if (status == TRUENO_OK)
         status = trueno_classifier_export(t->classifier, NULL, 0, &classifier, err);
     if (status != TRUENO_OK) return status;
-    size_t bytes = HEADER_BYTES + regressor + classifier;
-    uint8_t *buf = tr_alloc(t->ctx, bytes);
+    size_t own = HEADER_BYTES + regressor + classifier, others = copy_others(NULL, t);
+    uint8_t *buf = tr_alloc(t->ctx, 8 + own + others), *at = buf;
     if (!buf) return tr_fail(err, TRUENO_ERR_NO_MEMORY, "tuner: no memory for its models");
-    status = write(t, buf, regressor, classifier, err);
-    bool same = tr_store_section(t->store, &old, &n, TR_SECTION_FOREST) && n == bytes &&
-                memcmp(old, buf, n) == 0;
+    tr_put_int(&at, own, 8);
+    status = write(t, at, regressor, classifier, err);
+    copy_others(at + own, t);
+    bool same = own_record(&old, &n, t) && n == own && memcmp(old, at, n) == 0;
     if (status == TRUENO_OK && !same) {
         pthread_mutex_lock(&t->adding);
-        status = tr_store_put_section(t->store, TR_SECTION_FOREST, buf, bytes, err);
+        status = tr_store_put_section(t->store, TR_SECTION_FOREST, buf, 8 + own + others, err);
         pthread_mutex_unlock(&t->adding);
     }
     tr_free(t->ctx, buf);
@@ -144,28 +198,50 @@ static void adopt(trueno_tuner *t, const struct header *h, trueno_regressor *r,
     pthread_rwlock_unlock(&t->models);
 }
 
-bool tr_tuner_recall_models(trueno_tuner *t)
+/* Reads the models of this machine. False: there are none, or they cannot be read. */
+static bool read_models(struct header *h, trueno_regressor **r, trueno_classifier **c,
+                        trueno_tuner *t)
 {
-    const void *section;
+    const uint8_t *p;
     size_t n;
-    struct header h;
     trueno_error err = {TRUENO_OK, ""};
-    trueno_regressor *r = NULL;
-    trueno_classifier *c = NULL;
-    if (t->mode == TRUENO_TUNER_OFF || !tr_store_section(t->store, &section, &n, TR_SECTION_FOREST))
-        return false;
-    const uint8_t *p = section;
-    if (!read_header(&h, t, p, n)) return false;
+    *r = NULL;
+    *c = NULL;
+    if (!own_record(&p, &n, t) || !read_header(h, t, p, n)) return false;
     p += HEADER_BYTES;
-    n -= HEADER_BYTES + h.regressor_bytes;
-    trueno_status status = trueno_regressor_import(t->ctx, &r, p, h.regressor_bytes, &err);
+    n -= HEADER_BYTES + h->regressor_bytes;
+    trueno_status status = trueno_regressor_import(t->ctx, r, p, h->regressor_bytes, &err);
     if (status == TRUENO_OK)
-        status = trueno_classifier_import(t->ctx, &c, p + h.regressor_bytes, n, &err);
-    if (status == TRUENO_OK) {
-        adopt(t, &h, r, c);
-        return true;
-    }
-    trueno_regressor_free(r);
+        status = trueno_classifier_import(t->ctx, c, p + h->regressor_bytes, n, &err);
+    if (status == TRUENO_OK) return true;
+    trueno_regressor_free(*r);
     tr_log(t->ctx, TRUENO_LOG_WARN, "tuner: the stored models are not used: %s", err.message);
     return false;
+}
+
+bool tr_tuner_recall_models(trueno_tuner *t)
+{
+    struct header h;
+    trueno_regressor *r;
+    trueno_classifier *c;
+    if (t->mode == TRUENO_TUNER_OFF || !read_models(&h, &r, &c, t)) return false;
+    adopt(t, &h, r, c);
+    return true;
+}
+
+trueno_status tr_tuner_join_models(trueno_tuner *t, trueno_error *err)
+{
+    struct header h;
+    trueno_regressor *r;
+    trueno_classifier *c;
+    if (read_models(&h, &r, &c, t)) {
+        /* those that learned from more runs stay */
+        if (!knows(t) || r->online.n >= t->regressor->online.n) {
+            adopt(t, &h, r, c);
+            return TRUENO_OK;
+        }
+        trueno_regressor_free(r);
+        trueno_classifier_free(c);
+    }
+    return tr_tuner_keep_models(t, err);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The pretrained regressor, which is part of the library (trueno/tuner.h, pretrained.h). */
 #include "tuner/pretrained.h"
+#include "tuner/regressor.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -133,7 +134,9 @@ trueno_status trueno_tuner_with_pretrained(trueno_ctx *ctx, trueno_tuner **out,
                                            const trueno_tuner_options *opt, trueno_error *err)
 {
     trueno_status status = trueno_tuner_new(ctx, out, opt, err);
-    if (status != TRUENO_OK || (*out)->recalled) return status;
+    if (status != TRUENO_OK) return status;
+    /* trained ones that were learned here know more; what was learned without a model does not */
+    if ((*out)->recalled && (*out)->regressor->source != TRUENO_SOURCE_PRIOR) return status;
     status =
         tr_tuner_use_pretrained(*out, tr_pretrained_file, (size_t)tr_pretrained_file_bytes, err);
     if (status == TRUENO_OK) return status;

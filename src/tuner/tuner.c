@@ -45,6 +45,20 @@ static trueno_status set_path(trueno_tuner *t, const trueno_tuner_options *o, tr
                          : tr_fail(err, TRUENO_ERR_NO_MEMORY, "tuner: no memory for a path");
 }
 
+/* How much of the store counts here. */
+static void log_store(trueno_tuner *t)
+{
+    struct tr_store_report r = {0};
+    uint32_t machine;
+    if (!tr_store_find_machine(t->store, &machine, t->machine_id)) machine = UINT32_MAX;
+    tr_store_review(&r, t->store, machine, t->kernels_version);
+    tr_log(
+        t->ctx, TRUENO_LOG_INFO,
+        "tuner: %u stored choices count here; %u are of other machines, %u of other builds, %u of "
+        "kernels that this build lacks",
+        r.usable, r.foreign, r.stale, r.unknown_variants);
+}
+
 /* Reads the store. One that cannot be used leaves an empty one and a status. */
 static trueno_status read_store(trueno_tuner *t, const trueno_tuner_options *o, trueno_error *err)
 {
@@ -64,6 +78,7 @@ static trueno_status read_store(trueno_tuner *t, const trueno_tuner_options *o, 
     if (read) {
         tr_store_free(t->store);
         t->store = read;
+        log_store(t);
     }
     if (t->mode != TRUENO_TUNER_STRICT) return TRUENO_OK;
     if (status != TRUENO_OK) return tr_fail(err, status, "tuner, mode STRICT: %s", why.message);
@@ -135,6 +150,7 @@ trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out, const trueno
                        opt->struct_size);
     if ((int)o.mode < TRUENO_TUNER_OFF || o.mode > TRUENO_TUNER_LEARN)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: mode %d is none", (int)o.mode);
+    if (o.seed == 0) o.seed = 1;
     if (o.blob_bytes > 0 && !o.blob)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: blob is NULL");
 
@@ -159,9 +175,9 @@ trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out, const trueno
 trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_error *err)
 {
     trueno_tuner *copy = NULL;
+    if (out) *out = NULL;
     if (!t || !out)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner clone: %s is NULL", t ? "out" : "t");
-    *out = NULL;
     trueno_status status = tr_tuner_enter(t, err);
     if (status != TRUENO_OK) return status;
     status = tr_tuner_remember(t, err);
@@ -313,6 +329,11 @@ trueno_status trueno_tuner_recommend(trueno_tuner *t, trueno_recommendation *rec
                                      const trueno_features *f, trueno_error *err)
 {
     trueno_recommendation r;
+    if (rec && TR_STRUCT_OK(rec)) { /* empty on failure */
+        size_t size = rec->struct_size;
+        trueno_recommendation_init(rec);
+        rec->struct_size = size;
+    }
     if (!t || !rec || !f)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "recommendation: %s is NULL",
                        !t     ? "t"
@@ -325,10 +346,6 @@ trueno_status trueno_tuner_recommend(trueno_tuner *t, trueno_recommendation *rec
     trueno_recommendation_init(&r);
     r.struct_size = rec->struct_size;
     trueno_status status = fill(t, &r, f, err);
-    if (status != TRUENO_OK) {
-        trueno_recommendation_init(&r);
-        r.struct_size = rec->struct_size;
-    }
-    memcpy(rec, &r, sizeof r);
+    if (status == TRUENO_OK) memcpy(rec, &r, sizeof r);
     return status;
 }

@@ -21,6 +21,8 @@ struct tr_slot {
     _Atomic uint32_t source; /* trueno_choice_source of the pick */
     _Atomic uint32_t next;   /* what a caller of trueno_tuner_plan is given where it is learned */
     atomic_bool taken;
+    bool on_bed;            /* what was measured comes from a calibration */
+    uint8_t effort;         /* of it */
     bool waiting;           /* next was handed out by the policy and not yet measured */
     _Atomic uint32_t order; /* TR_ORDER_..., for who has taken the slot; 0: none */
     trueno_tuner *t;
@@ -89,7 +91,7 @@ void tr_slots_init(trueno_tuner *t);
 void tr_slots_free(trueno_tuner *t);
 
 /* Sets a slot's pick from the store; under t->adding. */
-void tr_slot_recall(struct tr_slot *slot);
+void tr_slot_recall(struct tr_slot *slot, bool first);
 
 /* Gives a slot an order. */
 void tr_slot_order(struct tr_slot *slot, uint32_t order);
@@ -112,6 +114,9 @@ trueno_status tr_tuner_keep_models(trueno_tuner *t, trueno_error *err);
 /* Takes the models of the store; false: there are none, none of this machine, or they cannot be
  * read, and those that are there stay. */
 bool tr_tuner_recall_models(trueno_tuner *t);
+/* After a merge: takes the store's models if they learned from as many runs as t's, else writes
+ * t's. @return as tr_tuner_keep_models */
+trueno_status tr_tuner_join_models(trueno_tuner *t, trueno_error *err);
 
 trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
                                   const trueno_classifier *c, trueno_error *err);
@@ -124,6 +129,10 @@ trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err);
 
 /* After the store changed: every slot's pick anew. */
 void tr_slots_recall(trueno_tuner *t);
+
+/* A race that was asked for, of a slot that is held, whatever the mode: the slot gets a policy if
+ * it has none. effort: enum tr_effort. */
+void tr_slot_begin_race(struct tr_slot *slot, uint8_t effort);
 
 /* Changes a slot's pick, with the counters. */
 void tr_slot_pin(struct tr_slot *slot, uint32_t arm, trueno_choice_source source);

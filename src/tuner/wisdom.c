@@ -6,6 +6,7 @@
 #include "trueno/kernels.h"
 #include "tuner/tuner_impl.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -26,7 +27,7 @@ static bool machine_of(const trueno_tuner *t, uint32_t *index)
     return tr_store_find_machine(t->store, index, t->machine_id);
 }
 
-void tr_slot_recall(struct tr_slot *slot)
+void tr_slot_recall(struct tr_slot *slot, bool first)
 {
     trueno_tuner *t = slot->t;
     uint32_t machine, arm = slot->n_arms;
@@ -37,10 +38,10 @@ void tr_slot_recall(struct tr_slot *slot)
     if (w && tr_wisdom_use_of(w, machine, t->kernels_version) == TR_WISDOM_USABLE)
         arm = arm_named(slot, w->variant);
     if (arm < slot->n_arms) {
-        atomic_fetch_add(&t->n.stored_used, 1);
+        if (first) atomic_fetch_add(&t->n.stored_used, 1);
         tr_slot_order(slot, TR_ORDER_PIN + arm);
     } else if (w) {
-        atomic_fetch_add(&t->n.stored_stale, 1);
+        if (first) atomic_fetch_add(&t->n.stored_stale, 1);
         if (tr_slot_pick(slot) != 0) tr_slot_order(slot, TR_ORDER_BEGIN);
     } /* else the store does not know better than the slot */
 }
@@ -58,6 +59,10 @@ static uint32_t rival_of(const struct tr_slot *slot, uint32_t pick)
     return best;
 }
 
+/* Largest magnitude of a ratio's logarithm that a store takes: times from outside may be anything.
+ */
+#define MAX_RATIO 20
+
 /* What the slot's policy has found, as an entry. False: nothing that is worth keeping. */
 static bool wisdom_of(struct tr_wisdom *w, const struct tr_slot *slot, uint32_t machine)
 {
@@ -72,12 +77,14 @@ static bool wisdom_of(struct tr_wisdom *w, const struct tr_slot *slot, uint32_t 
     snprintf(w->variant, sizeof w->variant, "%s", slot->arms[pick]->name);
     snprintf(w->reference, sizeof w->reference, "%s", slot->arms[rival]->name);
     w->version = slot->t->kernels_version;
-    w->log_ratio = (double)p->arms[rival].gain; /* ln(pick / rival) */
-    w->half_width = (double)p->arms[rival].width;
+    /* ln(pick / rival) */
+    w->log_ratio = fmax(-MAX_RATIO, fmin((double)p->arms[rival].gain, MAX_RATIO));
+    w->half_width = fmin((double)p->arms[rival].width, MAX_RATIO);
     w->mde = (double)p->eps;
     w->blocks = p->arms[rival].raced;
-    w->effort = TR_EFFORT_NORMAL;
-    w->state = TR_WISDOM_VERIFIED; /* measured inside the application's own passes */
+    w->effort = slot->on_bed ? slot->effort : TR_EFFORT_NORMAL;
+    /* confirmed where it was measured inside the application's own work */
+    w->state = slot->on_bed ? TR_WISDOM_PROVISIONAL : TR_WISDOM_VERIFIED;
     w->utc = (int64_t)time(NULL);
     return true;
 }
@@ -100,6 +107,10 @@ trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err)
     struct tr_wisdom w;
     uint32_t machine;
     trueno_status status = tr_tuner_machine(t, &machine, err);
+    if (status == TRUENO_ERR_TOO_LARGE) { /* as many machines as a store may have */
+        tr_log(t->ctx, TRUENO_LOG_WARN, "tuner: the store is full of machines; nothing is added");
+        return TRUENO_OK;
+    }
     for (size_t i = 0; status == TRUENO_OK && i < TR_MAX_SLOTS; i++) {
         struct tr_slot *s = &t->slots[i];
         if (atomic_load_explicit(&s->key, memory_order_acquire) == 0) continue;
@@ -108,6 +119,10 @@ trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err)
         bool found = wisdom_of(&w, s, machine);
         tr_slot_give(s);
         if (found) status = keep(t, &w, err);
+        if (status == TRUENO_ERR_ARGUMENT || status == TRUENO_ERR_TOO_LARGE) {
+            tr_log(t->ctx, TRUENO_LOG_WARN, "tuner: a choice for %s is not stored", w.variant);
+            status = TRUENO_OK; /* the others are */
+        }
     }
     return status == TRUENO_OK ? tr_tuner_keep_models(t, err) : status;
 }
@@ -268,8 +283,7 @@ static trueno_status join(trueno_tuner *t, const struct tr_store *other, trueno_
     pthread_mutex_unlock(&t->adding);
     if (status != TRUENO_OK) return status;
     tr_slots_recall(t);
-    (void)tr_tuner_recall_models(t);
-    return TRUENO_OK;
+    return tr_tuner_join_models(t, err);
 }
 
 trueno_status trueno_tuner_import(trueno_tuner *t, const void *buf, size_t len, trueno_error *err)
@@ -324,7 +338,8 @@ uint64_t trueno_tuner_digest(trueno_tuner *t)
 {
     uint64_t digest = 0;
     if (begin(t, false, NULL) != TRUENO_OK) return 0;
-    if (tr_tuner_remember(t, NULL) == TRUENO_OK) tr_store_digest(t->store, &digest, NULL);
+    bool reads = t->mode == TRUENO_TUNER_OFF || t->mode == TRUENO_TUNER_STRICT;
+    if (reads || tr_tuner_remember(t, NULL) == TRUENO_OK) tr_store_digest(t->store, &digest, NULL);
     tr_tuner_leave(t);
     return digest;
 }

@@ -78,6 +78,7 @@ static void test_same_logits(void **state)
         float *want = run(s, tokens, toy.n_vocab);
         trueno_session_free(s);
         for (int mode = TRUENO_TUNER_OFF; mode <= TRUENO_TUNER_LEARN; mode++) {
+            if (mode == TRUENO_TUNER_STRICT) continue; /* it needs a store */
             trueno_tuner *t = tuner(ctx, (trueno_tuner_mode)mode);
             trueno_tuner_stats stats = TRUENO_TUNER_STATS_INIT;
             s = session(m, t, 1 + 2 * (uint32_t)(mode % 2));
@@ -251,6 +252,79 @@ static void test_profile(void **state)
     trueno_ctx_free(ctx);
 }
 
+/* STRICT evaluates with what is stored and with nothing else; a miss leaves the session as it was.
+ */
+static void test_strict(void **state)
+{
+    static uint8_t blob[1 << 20];
+    struct toy toy = a_toy(TRUENO_TYPE_Q4_K);
+    trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
+    trueno_token tokens[N_TOKENS];
+    trueno_ctx *ctx;
+    size_t len;
+    (void)state;
+    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
+    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
+    trueno_model *m = toy_load(ctx, &toy);
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_LEARN), *strict;
+    trueno_session *s = session(m, t, 1);
+    bool rivals = tr_tuner_slot(t, &s->plan.kinds[0])->n_arms > 1;
+    for (int i = 0; i < 400; i++) { /* one token alone, until all races are over */
+        assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
+        assert_int_equal(trueno_session_eval(s, tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    }
+    assert_int_equal(trueno_tuner_export(t, blob, sizeof blob, &len, TRUENO_STORE_BINARY, NULL),
+                     TRUENO_OK);
+    trueno_session_free(s);
+    trueno_tuner_free(t);
+
+    o.mode = TRUENO_TUNER_STRICT;
+    o.blob = blob;
+    o.blob_bytes = len;
+    assert_int_equal(trueno_tuner_new(ctx, &strict, &o, NULL), TRUENO_OK);
+    uint64_t digest = trueno_tuner_digest(strict);
+    s = session(m, strict, 1);
+    assert_int_equal(trueno_session_eval(s, tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    trueno_status status = trueno_session_eval(s, tokens, 5, TRUENO_LOGITS_LAST);
+    assert_int_equal(status, rivals ? TRUENO_ERR_STRICT_MISS : TRUENO_OK);
+    assert_int_equal(trueno_session_n_past(s), rivals ? 1 : 6);
+    if (rivals) assert_non_null(strstr(trueno_session_last_error(s), "STRICT"));
+    assert_int_equal(trueno_session_eval(s, tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_true(trueno_tuner_digest(strict) == digest);
+    trueno_session_free(s);
+    trueno_tuner_free(strict);
+    trueno_model_free(m);
+    trueno_ctx_free(ctx);
+}
+
+/* A vocabulary of as many tokens as a layer has rows: the output matrix is a kind of its own, and
+ * looked up by its own number of columns. */
+static void test_output_kind(void **state)
+{
+    struct toy toy = a_toy(TRUENO_TYPE_Q8_0);
+    trueno_token tokens[N_TOKENS];
+    trueno_ctx *ctx;
+    (void)state;
+    toy.n_vocab = toy.n_embd;
+    toy.n_head = toy.n_embd / toy.head_dim; /* q is as large as the output too */
+    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
+    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
+    trueno_model *m = toy_load(ctx, &toy);
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_FROZEN);
+    trueno_session *s = session(m, t, 1);
+    const struct tr_plan *plan = &s->plan;
+    for (uint32_t i = 0; i < toy.n_layer * TR_STAGE_COUNT; i++)
+        assert_int_equal(plan->kind_of[i] == plan->output, i == TR_STAGE_OUTPUT);
+    assert_int_equal(plan->kinds[plan->output].rows, toy.n_vocab);
+    assert_int_equal(trueno_session_eval(s, tokens, 20, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_int_equal(plan->slots[plan->output]->problem.n_cols, 1);
+    assert_int_equal(plan->slots[plan->kind_of[TR_STAGE_QKV]]->problem.n_cols, 20);
+    trueno_session_free(s);
+    trueno_tuner_free(t);
+    trueno_model_free(m);
+    trueno_ctx_free(ctx);
+}
+
 /* A tuner of another context is refused: its kernels may not be allowed here. */
 static void test_foreign_tuner(void **state)
 {
@@ -281,7 +355,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_logits),      cmocka_unit_test(test_pick_is_what_runs),
         cmocka_unit_test(test_learns_in_passes), cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_foreign_tuner),
+        cmocka_unit_test(test_foreign_tuner),    cmocka_unit_test(test_strict),
+        cmocka_unit_test(test_output_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -208,6 +208,100 @@ static void test_losses(void **state)
     trueno_ctx_free(ctx);
 }
 
+/* On a noisy machine, and in a calibration that is cut short, what was proven before stays. */
+static void test_proven_stays(void **state)
+{
+    trueno_ctx *ctx = context(NULL);
+    trueno_problem p = problem(1);
+    trueno_calibrate_options o = TRUENO_CALIBRATE_OPTIONS_INIT;
+    trueno_calibration c = TRUENO_CALIBRATION_INIT;
+    (void)state;
+    o.problems = &p;
+    o.n_problems = 1;
+    for (int mode = TRUENO_TUNER_FROZEN; mode <= TRUENO_TUNER_LEARN; mode += 2) {
+        trueno_tuner *t = tuner(ctx, (trueno_tuner_mode)mode);
+        struct tr_slot *s = tr_tuner_slot(t, &p);
+        trueno_pick pick = TRUENO_PICK_INIT;
+        if (s->n_arms < 2) {
+            trueno_tuner_free(t);
+            continue;
+        }
+        fast = s->arms[1]->name;
+        assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
+        /* the loser of the race is not handed out after it */
+        assert_int_equal(trueno_tuner_plan(t, &pick, &p), TRUENO_OK);
+        assert_string_equal(pick.variant, fast);
+        steady = false;
+        assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
+        assert_true(c.noisy);
+        assert_string_equal(s->arms[tr_slot_pick(s)]->name, fast);
+        steady = true;
+        fast = NULL; /* no longer any difference: a tie does not change what is in use */
+        assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
+        assert_false(c.noisy);
+        assert_string_equal(s->arms[tr_slot_pick(s)]->name, s->arms[1]->name);
+        trueno_tuner_free(t);
+    }
+    trueno_ctx_free(ctx);
+}
+
+/* Runs are learned before and after losses were fitted. */
+static void test_between_runs(void **state)
+{
+    trueno_ctx *ctx = context(NULL);
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_LEARN);
+    trueno_problem ps[4];
+    trueno_calibrate_options o = TRUENO_CALIBRATE_OPTIONS_INIT;
+    trueno_calibration c = TRUENO_CALIBRATION_INIT;
+    trueno_features f = TRUENO_FEATURES_INIT;
+    (void)state;
+    f.model_params_b = 1.1;
+    f.vram_gb = 0;
+    f.gpu_mem_bw_gbs = 50;
+    f.gpu_compute_tflops = 1;
+    f.sm_count = 2;
+    for (size_t i = 0; i < 4; i++) {
+        ps[i] = problem(1);
+        ps[i].rows = 64 + 16 * i;
+    }
+    o.problems = ps;
+    o.n_problems = 4;
+    assert_int_equal(trueno_tuner_observe_run(t, &f, 20, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
+    assert_true(c.applied);
+    assert_string_equal(trueno_tuner_version(t), "1.0.0-calibrated");
+    assert_int_equal(trueno_tuner_observe_run(t, &f, 20, NULL), TRUENO_OK);
+    assert_string_equal(trueno_tuner_version(t), "1.0.0-online-1");
+    trueno_tuner_free(t);
+    trueno_ctx_free(ctx);
+}
+
+/* Contexts that cannot be measured are left out, and the first one that can tells the noise. */
+static void test_left_out(void **state)
+{
+    trueno_ctx *ctx = context(NULL);
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_FROZEN);
+    trueno_problem ps[2] = {problem(1), problem(2)};
+    trueno_calibrate_options o = TRUENO_CALIBRATE_OPTIONS_INIT;
+    trueno_calibration c = TRUENO_CALIBRATION_INIT;
+    struct tr_slot *s = tr_tuner_slot(t, &ps[0]);
+    (void)state;
+    o.problems = ps;
+    o.n_problems = 2;
+    ps[1].type = TRUENO_TYPE_Q2_K; /* runs, though nobody here encodes it */
+    assert_true(tr_slot_hold(s));
+    steady = false;
+    assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
+    assert_int_equal(c.n_contexts, 1);
+    assert_true(c.partial && c.noisy && c.mde_pct > 1.5);
+    o.n_problems = 1;
+    assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
+    assert_true(c.n_contexts == 0 && c.noisy);
+    tr_slot_give(s);
+    trueno_tuner_free(t);
+    trueno_ctx_free(ctx);
+}
+
 static bool cancel_now(void *user)
 {
     return *(bool *)user;
@@ -313,6 +407,9 @@ int main(void)
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bed),
+        cmocka_unit_test(test_proven_stays),
+        cmocka_unit_test(test_between_runs),
+        cmocka_unit_test(test_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

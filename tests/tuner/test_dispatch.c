@@ -328,6 +328,32 @@ static void test_stale(void **state)
     trueno_ctx_free(ctx);
 }
 
+/* Times that no store would take are no reason to keep nothing. */
+static void test_absurd_times(void **state)
+{
+    trueno_ctx *ctx = context();
+    trueno_problem p = problem(512), q = problem(528);
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_LEARN, NULL), *u;
+    const char *other = other_of(t, &p);
+    (void)state;
+    need_rivals(other);
+    for (int i = 0; i < 100; i++) {
+        trueno_pick pick = TRUENO_PICK_INIT;
+        assert_int_equal(trueno_tuner_plan(t, &pick, &p), TRUENO_OK);
+        uint64_t ns = strcmp(pick.variant, other) == 0 ? 1 : UINT64_MAX;
+        assert_int_equal(trueno_tuner_observe(t, pick.ticket, ns), TRUENO_OK);
+        assert_int_equal(trueno_tuner_tick(t, 0), TRUENO_OK);
+    }
+    play(t, &q, other, 400);
+    u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
+    assert_int_equal(trueno_tuner_merge(u, t, NULL), TRUENO_OK);
+    assert_string_equal(variant_of(u, &p), other);
+    assert_string_equal(variant_of(u, &q), other);
+    trueno_tuner_free(u);
+    trueno_tuner_free(t);
+    trueno_ctx_free(ctx);
+}
+
 static void test_tickets(void **state)
 {
     trueno_ctx *ctx = context();
@@ -561,7 +587,14 @@ static void test_models_are_kept(void **state)
         assert_true(more > len + 1000);
 
         o.mode = TRUENO_TUNER_FROZEN;
-        assert_int_equal(trueno_tuner_with_pretrained(ctx, &u, &o, NULL), TRUENO_OK);
+        if (kind == 0) { /* learned on top of no model: the one that comes along knows more */
+            assert_int_equal(trueno_tuner_with_pretrained(ctx, &u, &o, NULL), TRUENO_OK);
+            assert_string_equal(trueno_tuner_version(u), "1.0.0-pretrained");
+            trueno_tuner_free(u);
+        }
+        assert_int_equal(
+            (kind == 0 ? trueno_tuner_new : trueno_tuner_with_pretrained)(ctx, &u, &o, NULL),
+            TRUENO_OK);
         same_predictions(t, u);
         assert_true(trueno_tuner_digest(t) == trueno_tuner_digest(u));
         trueno_tuner_free(u);
@@ -571,16 +604,47 @@ static void test_models_are_kept(void **state)
         same_predictions(t, u);
         trueno_tuner_free(u);
 
-        u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
+        /* another machine does not use them, but keeps them beside its own */
+        trueno_tuner *back = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
+        u = tuner(ctx, TRUENO_TUNER_LEARN, NULL);
         snprintf(u->machine_id, sizeof u->machine_id, "another machine");
         assert_int_equal(trueno_tuner_merge(u, t, NULL), TRUENO_OK);
         assert_string_equal(trueno_tuner_version(u), "1.0.0");
+        assert_int_equal(trueno_tuner_observe_run(u, &rows[0], 10, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_merge(back, u, NULL), TRUENO_OK);
+        same_predictions(t, back);
+        trueno_tuner_free(back);
         trueno_tuner_free(u);
         trueno_tuner_free(t);
         unlink(path);
         snprintf(lock, sizeof lock, "%s.lock", path);
         unlink(lock);
     }
+    trueno_ctx_free(ctx);
+}
+
+/* A tuner trains its own forest, whatever models it was given before. */
+static void test_trains_its_own(void **state)
+{
+    trueno_ctx *ctx = context();
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_FROZEN, NULL), *u;
+    trueno_regressor *plain;
+    trueno_features rows[40];
+    double tps[40];
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        rows[i] = a_run(0.5 + 0.1 * i);
+        tps[i] = 40 / rows[i].model_params_b;
+    }
+    assert_int_equal(trueno_regressor_new(ctx, &plain, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_set_models(t, plain, NULL, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_train(t, NULL, rows, tps, 40, NULL), TRUENO_OK);
+    u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
+    assert_int_equal(trueno_tuner_train(u, NULL, rows, tps, 40, NULL), TRUENO_OK);
+    same_predictions(t, u);
+    trueno_regressor_free(plain);
+    trueno_tuner_free(t);
+    trueno_tuner_free(u);
     trueno_ctx_free(ctx);
 }
 
@@ -593,7 +657,8 @@ int main(void)
         cmocka_unit_test(test_tickets),         cmocka_unit_test(test_full_table),
         cmocka_unit_test(test_explain),         cmocka_unit_test(test_busy),
         cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_roof_is_raised),
-        cmocka_unit_test(test_models_are_kept),
+        cmocka_unit_test(test_models_are_kept), cmocka_unit_test(test_absurd_times),
+        cmocka_unit_test(test_trains_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
