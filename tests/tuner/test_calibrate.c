@@ -235,6 +235,7 @@ static void test_proven_stays(void **state)
         assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
         assert_true(c.noisy);
         assert_string_equal(s->arms[tr_slot_pick(s)]->name, fast);
+        assert_true(s->policy->arms[0].raced > 0); /* and so does what proved it */
         steady = true;
         fast = NULL; /* no longer any difference: a tie does not change what is in use */
         assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
