@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # From a fresh checkout to generated text: installs what is missing (Debian and Ubuntu), builds the
-# library, fetches a small real model, and lets it write. Safe to repeat.
+# library, fetches a small real model, and lets it write, with what the tuner predicts, chooses and
+# measures. Safe to repeat.
 set -eu
 
 usage()
@@ -10,7 +11,8 @@ usage()
 Usage: sh examples/quickstart.sh [options]
 
 Installs missing packages (apt-get, as root or with sudo), builds libtrueno into build/quickstart,
-fetches a small model into ${XDG_CACHE_HOME:-~/.cache}/trueno/models, and generates text.
+fetches a small model into ${XDG_CACHE_HOME:-~/.cache}/trueno/models, and generates text. What the
+tuner learns of this machine goes to tuner.trw beside it.
 
 Options:
   --model NAME    smollm2: SmolLM2 135M Instruct, answers questions; Apache License 2.0 [default]
@@ -131,7 +133,7 @@ rm -f build/quickstart/built
 # ------------------------------------------------------------------------------ generate
 
 path=$(sh examples/fetch_model.sh "$model")
-set -- -m "$path" -n "$n"
+set -- -m "$path" -n "$n" --tuner learn
 if [ "$model" = smollm2 ]; then
     set -- "$@" --chat --temp 0 -p "${prompt:-Explain in a few sentences why the sky is blue.}"
 else # a base model: it continues

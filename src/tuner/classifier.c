@@ -338,13 +338,10 @@ trueno_status trueno_classifier_with_random_forest(trueno_ctx *ctx, trueno_class
                                                    const trueno_forest_options *opt,
                                                    trueno_error *err)
 {
-    trueno_forest_options options = TRUENO_FOREST_OPTIONS_INIT;
+    trueno_forest_options options;
     if (out) *out = NULL;
-    if (opt && !tr_struct_read(&options, sizeof options, opt, sizeof options))
-        return tr_fail(err, TRUENO_ERR_ARGUMENT,
-                       "classifier: struct_size is %zu; use TRUENO_FOREST_OPTIONS_INIT",
-                       opt->struct_size);
-    trueno_status status = tr_classifier_make(out, ctx, err);
+    trueno_status status = tr_forest_options_read(&options, opt, "classifier", err);
+    if (status == TRUENO_OK) status = tr_classifier_make(out, ctx, err);
     if (status != TRUENO_OK) return status;
     (*out)->n_trees = n_trees;
     (*out)->options = options;

@@ -576,3 +576,12 @@ size_t tr_forest_nodes(const struct tr_forest *f, const void **bytes)
     *bytes = f->nodes;
     return f->n_nodes * sizeof *f->nodes;
 }
+
+trueno_status tr_forest_options_read(trueno_forest_options *out, const trueno_forest_options *opt,
+                                     const char *who, trueno_error *err)
+{
+    *out = (trueno_forest_options)TRUENO_FOREST_OPTIONS_INIT;
+    if (!opt || tr_struct_read(out, sizeof *out, opt, sizeof *out)) return TRUENO_OK;
+    return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                   "%s: struct_size is %zu; use TRUENO_FOREST_OPTIONS_INIT", who, opt->struct_size);
+}

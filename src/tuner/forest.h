@@ -9,7 +9,7 @@
 #ifndef TR_FOREST_H
 #define TR_FOREST_H
 
-#include "trueno/base.h"
+#include "trueno/predict.h"
 
 enum {
     TR_FOREST_MAX_FEATURES = 64,
@@ -30,6 +30,11 @@ struct tr_forest_options {
     bool bootstrap;     /* false: every tree sees every row, and there is no out-of-bag error */
     uint64_t seed;
 };
+
+/* Options of a caller, or the defaults for NULL. ERR_ARGUMENT: the wrong struct_size; `who` begins
+ * the message. */
+trueno_status tr_forest_options_read(trueno_forest_options *out, const trueno_forest_options *opt,
+                                     const char *who, trueno_error *err);
 
 /* What a forest is grown from. */
 struct tr_forest_data {

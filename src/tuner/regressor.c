@@ -179,13 +179,10 @@ trueno_status trueno_regressor_with_random_forest(trueno_ctx *ctx, trueno_regres
                                                   const trueno_forest_options *opt,
                                                   trueno_error *err)
 {
-    trueno_forest_options options = TRUENO_FOREST_OPTIONS_INIT;
+    trueno_forest_options options;
     if (out) *out = NULL;
-    if (opt && !tr_struct_read(&options, sizeof options, opt, sizeof options))
-        return tr_fail(err, TRUENO_ERR_ARGUMENT,
-                       "regressor: struct_size is %zu; use TRUENO_FOREST_OPTIONS_INIT",
-                       opt->struct_size);
-    trueno_status status = tr_regressor_make(ctx, out, err);
+    trueno_status status = tr_forest_options_read(&options, opt, "regressor", err);
+    if (status == TRUENO_OK) status = tr_regressor_make(ctx, out, err);
     if (status != TRUENO_OK) return status;
     (*out)->may_grow = true;
     (*out)->n_trees = n_trees;

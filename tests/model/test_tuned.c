@@ -101,6 +101,49 @@ static void test_same_logits(void **state)
     }
 }
 
+/* A toy model with a tuner and a session. */
+struct world {
+    struct toy toy;
+    trueno_ctx *ctx;
+    trueno_model *m;
+    trueno_tuner *t;
+    trueno_session *s;
+    trueno_token tokens[N_TOKENS];
+};
+
+static void begin_toy(struct world *w, struct toy toy, trueno_tuner_mode mode)
+{
+    w->toy = toy;
+    assert_int_equal(trueno_ctx_new(&w->ctx, NULL, NULL), TRUENO_OK);
+    toy_tokens(w->tokens, N_TOKENS, toy.n_vocab, 3);
+    w->m = toy_load(w->ctx, &toy);
+    w->t = tuner(w->ctx, mode);
+    w->s = session(w->m, w->t, 1);
+}
+
+static void begin(struct world *w, trueno_tuner_mode mode)
+{
+    begin_toy(w, a_toy(TRUENO_TYPE_Q4_K), mode);
+}
+
+static void end(struct world *w)
+{
+    trueno_session_free(w->s);
+    trueno_tuner_free(w->t);
+    trueno_model_free(w->m);
+    trueno_ctx_free(w->ctx);
+}
+
+/* The context of the down projection of one token. */
+static struct tr_slot *down_slot(const struct world *w)
+{
+    trueno_problem p = TRUENO_PROBLEM_INIT;
+    p.type = TRUENO_TYPE_Q4_K;
+    p.rows = w->toy.n_embd;
+    p.cols = w->toy.n_ff;
+    return tr_tuner_slot(w->t, &p);
+}
+
 /* A kernel that counts its calls and then does what the default does. */
 static tr_gemm_fn counted;
 static atomic_int n_calls;
@@ -114,39 +157,26 @@ static void count_calls(float *out, size_t ldo, const void *w, size_t n_groups, 
 /* The function that runs is the one of the pick: of the down projection alone, then of none. */
 static void test_pick_is_what_runs(void **state)
 {
-    struct toy toy = a_toy(TRUENO_TYPE_Q4_K);
-    trueno_token tokens[N_TOKENS];
-    trueno_ctx *ctx;
+    struct world w;
     (void)state;
-    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
-    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
-    trueno_model *m = toy_load(ctx, &toy);
-    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_FROZEN);
-    trueno_session *s = session(m, t, 1);
-    trueno_problem p = TRUENO_PROBLEM_INIT;
-    p.type = TRUENO_TYPE_Q4_K;
-    p.rows = toy.n_embd;
-    p.cols = toy.n_ff;
-    struct tr_slot *slot = tr_tuner_slot(t, &p);
+    begin(&w, TRUENO_TUNER_FROZEN);
+    struct tr_slot *slot = down_slot(&w);
     struct tr_kernel fake = *slot->arms[0];
     counted = fake.fn.gemm;
     fake.fn.gemm = count_calls;
     slot->arms[1] = &fake;
     slot->n_arms = 2;
-    free(run(s, tokens, toy.n_vocab));
+    free(run(w.s, w.tokens, w.toy.n_vocab));
     assert_int_equal(atomic_load(&n_calls), 0);
     atomic_store(&slot->pick, 1);
-    assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
-    assert_int_equal(trueno_session_eval(s, tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
-    assert_true(atomic_load(&n_calls) >= (int)toy.n_layer); /* units of each layer's product */
-    assert_int_equal(atomic_load(&n_calls) % (int)toy.n_layer, 0);
+    assert_int_equal(trueno_session_rewind(w.s, 0), TRUENO_OK);
+    assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_true(atomic_load(&n_calls) >= (int)w.toy.n_layer); /* units of each layer's product */
+    assert_int_equal(atomic_load(&n_calls) % (int)w.toy.n_layer, 0);
     int before = atomic_load(&n_calls);
-    assert_int_equal(trueno_session_eval(s, tokens, 5, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_int_equal(trueno_session_eval(w.s, w.tokens, 5, TRUENO_LOGITS_LAST), TRUENO_OK);
     assert_int_equal(atomic_load(&n_calls), before); /* five tokens are another context */
-    trueno_session_free(s);
-    trueno_tuner_free(t);
-    trueno_model_free(m);
-    trueno_ctx_free(ctx);
+    end(&w);
 }
 
 /* A kernel that is always slower is tried and left; the faster one of two takes over. Times are
@@ -161,24 +191,13 @@ static void wait_a_little(float *out, size_t ldo, const void *w, size_t n_groups
 
 static void test_learns_in_passes(void **state)
 {
-    struct toy toy = a_toy(TRUENO_TYPE_Q4_K);
-    trueno_token tokens[N_TOKENS];
-    trueno_ctx *ctx;
+    struct world w;
     (void)state;
-    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
-    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
-    trueno_model *m = toy_load(ctx, &toy);
-    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_LEARN);
-    trueno_problem p = TRUENO_PROBLEM_INIT;
-    p.type = TRUENO_TYPE_Q4_K;
-    p.rows = toy.n_embd;
-    p.cols = toy.n_ff;
-    struct tr_slot *slot = tr_tuner_slot(t, &p);
+    begin(&w, TRUENO_TUNER_LEARN);
+    struct tr_slot *slot = down_slot(&w);
     if (slot->n_arms < 2) {
         print_message("skipped: this machine has one kernel for Q4_K\n");
-        trueno_tuner_free(t);
-        trueno_model_free(m);
-        trueno_ctx_free(ctx);
+        end(&w);
         skip();
     }
     /* the default waits: any other one is faster by far */
@@ -187,28 +206,24 @@ static void test_learns_in_passes(void **state)
     waiting.fn.gemm = wait_a_little;
     atomic_store(&slow, 20000);
     slot->arms[0] = &waiting;
-    trueno_session *s = session(m, t, 1);
     for (int i = 0; i < 4 && tr_slot_pick(slot) == 0; i++) {
-        assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
-        free(run(s, tokens, toy.n_vocab));
+        assert_int_equal(trueno_session_rewind(w.s, 0), TRUENO_OK);
+        free(run(w.s, w.tokens, w.toy.n_vocab));
     }
     assert_int_not_equal(tr_slot_pick(slot), 0);
     /* the session is alive, and what it found can be saved */
     size_t len;
     static char json[1 << 16];
-    assert_int_equal(trueno_tuner_export(t, json, sizeof json - 1, &len, TRUENO_STORE_JSON, NULL),
+    assert_int_equal(trueno_tuner_export(w.t, json, sizeof json - 1, &len, TRUENO_STORE_JSON, NULL),
                      TRUENO_OK);
     json[len] = 0;
     assert_non_null(strstr(json, slot->arms[tr_slot_pick(slot)]->name));
     int before = atomic_load(&n_calls);
-    trueno_tuner_pause(t, true);
-    assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
-    free(run(s, tokens, toy.n_vocab));
+    trueno_tuner_pause(w.t, true);
+    assert_int_equal(trueno_session_rewind(w.s, 0), TRUENO_OK);
+    free(run(w.s, w.tokens, w.toy.n_vocab));
     assert_int_equal(atomic_load(&n_calls), before); /* the slow one is not asked any more */
-    trueno_session_free(s);
-    trueno_tuner_free(t);
-    trueno_model_free(m);
-    trueno_ctx_free(ctx);
+    end(&w);
 }
 
 /* The profile counts layers and tokens; its times are those of the passes. */
@@ -257,44 +272,35 @@ static void test_profile(void **state)
 static void test_strict(void **state)
 {
     static uint8_t blob[1 << 20];
-    struct toy toy = a_toy(TRUENO_TYPE_Q4_K);
     trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
-    trueno_token tokens[N_TOKENS];
-    trueno_ctx *ctx;
+    struct world w;
     size_t len;
     (void)state;
-    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
-    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
-    trueno_model *m = toy_load(ctx, &toy);
-    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_LEARN), *strict;
-    trueno_session *s = session(m, t, 1);
-    bool rivals = tr_tuner_slot(t, &s->plan.kinds[0])->n_arms > 1;
+    begin(&w, TRUENO_TUNER_LEARN);
+    bool rivals = tr_tuner_slot(w.t, &w.s->plan.kinds[0])->n_arms > 1;
     for (int i = 0; i < 400; i++) { /* one token alone, until all races are over */
-        assert_int_equal(trueno_session_rewind(s, 0), TRUENO_OK);
-        assert_int_equal(trueno_session_eval(s, tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+        assert_int_equal(trueno_session_rewind(w.s, 0), TRUENO_OK);
+        assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
     }
-    assert_int_equal(trueno_tuner_export(t, blob, sizeof blob, &len, TRUENO_STORE_BINARY, NULL),
+    assert_int_equal(trueno_tuner_export(w.t, blob, sizeof blob, &len, TRUENO_STORE_BINARY, NULL),
                      TRUENO_OK);
-    trueno_session_free(s);
-    trueno_tuner_free(t);
+    trueno_session_free(w.s);
+    trueno_tuner_free(w.t);
 
     o.mode = TRUENO_TUNER_STRICT;
     o.blob = blob;
     o.blob_bytes = len;
-    assert_int_equal(trueno_tuner_new(ctx, &strict, &o, NULL), TRUENO_OK);
-    uint64_t digest = trueno_tuner_digest(strict);
-    s = session(m, strict, 1);
-    assert_int_equal(trueno_session_eval(s, tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
-    trueno_status status = trueno_session_eval(s, tokens, 5, TRUENO_LOGITS_LAST);
+    assert_int_equal(trueno_tuner_new(w.ctx, &w.t, &o, NULL), TRUENO_OK);
+    uint64_t digest = trueno_tuner_digest(w.t);
+    w.s = session(w.m, w.t, 1);
+    assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    trueno_status status = trueno_session_eval(w.s, w.tokens, 5, TRUENO_LOGITS_LAST);
     assert_int_equal(status, rivals ? TRUENO_ERR_STRICT_MISS : TRUENO_OK);
-    assert_int_equal(trueno_session_n_past(s), rivals ? 1 : 6);
-    if (rivals) assert_non_null(strstr(trueno_session_last_error(s), "STRICT"));
-    assert_int_equal(trueno_session_eval(s, tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
-    assert_true(trueno_tuner_digest(strict) == digest);
-    trueno_session_free(s);
-    trueno_tuner_free(strict);
-    trueno_model_free(m);
-    trueno_ctx_free(ctx);
+    assert_int_equal(trueno_session_n_past(w.s), rivals ? 1 : 6);
+    if (rivals) assert_non_null(strstr(trueno_session_last_error(w.s), "STRICT"));
+    assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_true(trueno_tuner_digest(w.t) == digest);
+    end(&w);
 }
 
 /* A vocabulary of as many tokens as a layer has rows: the output matrix is a kind of its own, and
@@ -302,27 +308,19 @@ static void test_strict(void **state)
 static void test_output_kind(void **state)
 {
     struct toy toy = a_toy(TRUENO_TYPE_Q8_0);
-    trueno_token tokens[N_TOKENS];
-    trueno_ctx *ctx;
+    struct world w;
     (void)state;
     toy.n_vocab = toy.n_embd;
     toy.n_head = toy.n_embd / toy.head_dim; /* q is as large as the output too */
-    assert_int_equal(trueno_ctx_new(&ctx, NULL, NULL), TRUENO_OK);
-    toy_tokens(tokens, N_TOKENS, toy.n_vocab, 3);
-    trueno_model *m = toy_load(ctx, &toy);
-    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_FROZEN);
-    trueno_session *s = session(m, t, 1);
-    const struct tr_plan *plan = &s->plan;
+    begin_toy(&w, toy, TRUENO_TUNER_FROZEN);
+    const struct tr_plan *plan = &w.s->plan;
     for (uint32_t i = 0; i < toy.n_layer * TR_STAGE_COUNT; i++)
         assert_int_equal(plan->kind_of[i] == plan->output, i == TR_STAGE_OUTPUT);
     assert_int_equal(plan->kinds[plan->output].rows, toy.n_vocab);
-    assert_int_equal(trueno_session_eval(s, tokens, 20, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_int_equal(trueno_session_eval(w.s, w.tokens, 20, TRUENO_LOGITS_LAST), TRUENO_OK);
     assert_int_equal(plan->slots[plan->output]->problem.n_cols, 1);
     assert_int_equal(plan->slots[plan->kind_of[TR_STAGE_QKV]]->problem.n_cols, 20);
-    trueno_session_free(s);
-    trueno_tuner_free(t);
-    trueno_model_free(m);
-    trueno_ctx_free(ctx);
+    end(&w);
 }
 
 /* A tuner of another context is refused: its kernels may not be allowed here. */
