@@ -17,8 +17,8 @@
  * less confidence; (right + 1) / (rows + 2) of each); the share itself if fewer than 20 rows were
  * out of bag. The rest of 1 is divided among the alternatives by their shares. Of rules: the
  * probability that the family takes at most 2 % longer than the other one of its pair, from a cost
- * model. With B the seconds to read the weights of the problem at 0.75 (CPU 0.85) of the bandwidth
- * and C those to compute one column at 0.45 (CPU 0.60) of the peak,
+ * model. With B the seconds to read the weights of the problem at 0.75 (unified memory 0.73, CPU
+ * 0.85) of the bandwidth and C those to compute one column at 0.45 (CPU 0.60) of the peak,
  *
  *     Vectorized: memory = ceil(M / 3) B, compute = M C
  *     Batched:    memory = B,             compute = max(M, 4) C

@@ -11,8 +11,6 @@
 /* Thresholds of the rule. */
 #define ATTENTION_SHARE 0.35
 #define LAUNCH_SHARE    0.25
-/* Of two that overlap the smaller counts this much. */
-#define OVERLAP 0.2
 /* Standard deviation of ln t. */
 #define SIGMA_PREDICTED 0.25
 #define SIGMA_MEASURED  0.05
@@ -22,11 +20,6 @@ struct parts {
     bool known, gpu, graphs;
     double read, multiply, attention, launch, other;
 };
-
-static double overlapped(double a, double b)
-{
-    return fmax(a, b) + OVERLAP * fmin(a, b);
-}
 
 /* Estimates, in seconds (advice.h). */
 static double launch_time(const tr_raw_values raw, bool gpu)
@@ -50,13 +43,13 @@ static bool complete(trueno_features *f)
 
 static void split_time(struct parts *p, const struct tr_roofline *roof, const tr_raw_values raw)
 {
-    bool unified = p->gpu && raw[TRUENO_FEATURE_IS_UNIFIED_MEMORY] == 1;
-    double e_mem = !p->gpu ? 0.85 : unified ? 0.73 : 0.75, e_cmp = p->gpu ? 0.45 : 0.60;
-    double bytes_s = raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9 * e_mem;
-    double ops_s = raw[TRUENO_FEATURE_GPU_COMPUTE_TFLOPS] * 1e12 * e_cmp;
-    p->read = roof->weight_bytes / bytes_s;
+    struct tr_usual usual = tr_usual_of(raw);
+    double bytes_s = raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9 * usual.mem;
+    double ops_s = raw[TRUENO_FEATURE_GPU_COMPUTE_TFLOPS] * 1e12 * usual.cmp;
+    p->read = roof->from_memory * roof->weight_bytes / bytes_s;
     p->multiply = roof->matmul_flops / ops_s;
-    p->attention = overlapped(roof->kv_bytes / bytes_s, roof->attention_flops / ops_s);
+    p->attention =
+        tr_overlapped(roof->from_memory * roof->kv_bytes / bytes_s, roof->attention_flops / ops_s);
     p->launch = launch_time(raw, p->gpu);
 }
 
@@ -203,10 +196,10 @@ static trueno_status reset(trueno_bottleneck *out, trueno_error *err)
 /* Products that take `matmul` seconds, and the rest, become shares. */
 static void finish(trueno_bottleneck *out, const struct parts *p, double matmul)
 {
-    double both = overlapped(p->read, p->multiply);
+    double both = tr_overlapped(p->read, p->multiply);
     double total = matmul + p->attention + p->launch + p->other;
     if (total > 0) {
-        double memory = p->read >= p->multiply ? p->read : OVERLAP * p->read;
+        double memory = p->read >= p->multiply ? p->read : TR_OVERLAP * p->read;
         out->memory = both > 0 ? memory / both * matmul / total : 0;
         out->compute = both > 0 ? (both - memory) / both * matmul / total : 0;
         out->attention = p->attention / total;
@@ -223,7 +216,7 @@ trueno_status trueno_bottleneck_of(trueno_bottleneck *out, const trueno_features
     struct parts p;
     trueno_status status = reset(out, err);
     if (status == TRUENO_OK) status = predict_parts(&p, f, err);
-    if (status == TRUENO_OK) finish(out, &p, overlapped(p.read, p.multiply));
+    if (status == TRUENO_OK) finish(out, &p, tr_overlapped(p.read, p.multiply));
     return status;
 }
 

@@ -15,7 +15,7 @@ enum { DEFAULT_TREES = 50, DEFAULT_MTRY = 6, MAX_CANDIDATES = 64, FAMILIES = 64 
 
 /* ------------------------------------------------------------------- the rows */
 
-static size_t pick_slots(float out[TR_CLASSIFIER_FEATURES], int slot_of[TR_CLASSIFIER_FEATURES],
+static size_t pick_slots(float out[TR_CLASSIFIER_FEATURES], uint8_t slot_of[TR_CLASSIFIER_FEATURES],
                          const float x[TRUENO_FEATURE_DIM])
 {
     size_t n = 0;
@@ -23,7 +23,7 @@ static size_t pick_slots(float out[TR_CLASSIFIER_FEATURES], int slot_of[TR_CLASS
         trueno_feature_info info;
         trueno_feature_info_get(&info, (trueno_feature)i);
         if (info.inert) continue;
-        if (slot_of) slot_of[n] = i;
+        if (slot_of) slot_of[n] = (uint8_t)i;
         out[n++] = x[i];
     }
     return n;
@@ -135,7 +135,7 @@ static trueno_status grow(struct tr_forest **out, const trueno_classifier *c, st
 static void report_rows(trueno_class_report *report, const struct table *t,
                         const struct tr_forest *forest)
 {
-    int slot_of[TR_CLASSIFIER_FEATURES];
+    uint8_t slot_of[TR_CLASSIFIER_FEATURES];
     float unused[TR_CLASSIFIER_FEATURES], zeros[TRUENO_FEATURE_DIM] = {0};
     struct tr_columns columns = {t->x, t->n, TR_CLASSIFIER_FEATURES, slot_of};
     pick_slots(unused, slot_of, zeros);

@@ -9,7 +9,7 @@
 struct tr_columns {
     const float *x; /* [n][n_features] */
     size_t n, n_features;
-    const int *slot_of; /* [n_features] slots of the vector */
+    const uint8_t *slot_of; /* [n_features] slots of the vector */
 };
 
 /* Bits by slot: columns with one value; columns that follow (|Pearson's r| > 0.98) one before them.

@@ -7,6 +7,7 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "tuner/columns.h"
 #include "tuner/regressor.h"
 
 enum { FOLDS = 5, MIN_ROWS = 10 };
@@ -23,7 +24,6 @@ struct table {
     uint8_t *fold; /* [n] the same for equal rows */
     struct tr_times *times;
     size_t n_distinct;
-    uint64_t constant, collinear;
 };
 
 static bool table_alloc(struct table *t, struct tr_arena *arena, size_t n)
@@ -88,34 +88,6 @@ static trueno_status make_folds(struct table *t, trueno_ctx *ctx, trueno_error *
     }
     tr_free(ctx, keys);
     return TRUENO_OK;
-}
-
-/* Pearson's r of two columns; 0 if one does not vary. */
-static double correlation(const struct table *t, size_t a, size_t b)
-{
-    double sa = 0, sb = 0, aa = 0, bb = 0, ab = 0, n = (double)t->n;
-    for (size_t i = 0; i < t->n; i++) {
-        double x = (double)t->x[i * TR_LEARNED + a], y = (double)t->x[i * TR_LEARNED + b];
-        sa += x;
-        sb += y;
-        aa += x * x;
-        bb += y * y;
-        ab += x * y;
-    }
-    double va = aa - sa * sa / n, vb = bb - sb * sb / n;
-    return va > 1e-12 * n && vb > 1e-12 * n ? (ab - sa * sb / n) / sqrt(va * vb) : 0;
-}
-
-static void look_at_columns(struct table *t)
-{
-    for (size_t k = 0; k < TR_LEARNED; k++) {
-        bool varies = false;
-        for (size_t i = 1; i < t->n; i++) varies |= t->x[i * TR_LEARNED + k] != t->x[k];
-        if (!varies) t->constant |= (uint64_t)1 << tr_learned_slots[k];
-        for (size_t l = 0; l < k && varies; l++)
-            if (fabs(correlation(t, k, l)) > 0.98)
-                t->collinear |= (uint64_t)1 << tr_learned_slots[k];
-    }
 }
 
 /* ----------------------------------------------------------------------- scores */
@@ -262,13 +234,12 @@ static trueno_status train(trueno_regressor *r, trueno_train_report *report,
         fit_ridge(&ridge, &t);
     if (status == TRUENO_OK) {
         if (!report) report = &unused;
-        look_at_columns(&t);
+        struct tr_columns columns = {t.x, t.n, TR_LEARNED, tr_learned_slots};
+        tr_columns_look(&report->constant, &report->collinear, &columns);
         adopt(r, source, &ridge, forest, &t);
         report->n_rows = n;
         report->n_used = t.n;
         report->n_distinct = t.n_distinct;
-        report->constant = t.constant;
-        report->collinear = t.collinear;
         judge(r, report, &t, scratch);
     }
     tr_arena_free(&arena);

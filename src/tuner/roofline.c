@@ -58,8 +58,9 @@ trueno_status tr_roofline_of_raw(struct tr_roofline *out, const tr_raw_values ra
         r.attention_flops =
             4 * raw[TRUENO_FEATURE_NUM_HEADS] * dim * layers * batch * attended(raw, new_tokens);
     }
-    double bytes = r.weight_bytes + r.kv_bytes;
+    double all = r.weight_bytes + r.kv_bytes, bytes = all;
     if (f->cache_bytes > 0) bytes = bytes > f->cache_bytes ? bytes - f->cache_bytes : 0;
+    r.from_memory = all > 0 ? bytes / all : 0;
     r.t_mem = bytes / (raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9);
     r.t_cmp =
         (r.matmul_flops + r.attention_flops) / (raw[TRUENO_FEATURE_GPU_COMPUTE_TFLOPS] * 1e12);
@@ -67,6 +68,18 @@ trueno_status tr_roofline_of_raw(struct tr_roofline *out, const tr_raw_values ra
     r.tps = r.t_floor > 0 ? r.tokens / r.t_floor : 0;
     *out = r;
     return TRUENO_OK;
+}
+
+struct tr_usual tr_usual_of_cpu(void)
+{
+    return (struct tr_usual){0.85, 0.60};
+}
+
+struct tr_usual tr_usual_of(const tr_raw_values raw)
+{
+    bool unified = raw[TRUENO_FEATURE_IS_UNIFIED_MEMORY] == 1;
+    if (raw[TRUENO_FEATURE_VRAM_GB] == 0) return tr_usual_of_cpu();
+    return (struct tr_usual){unified ? 0.73 : 0.75, 0.45};
 }
 
 trueno_status tr_roofline_of(struct tr_roofline *out, const trueno_features *f, trueno_error *err)

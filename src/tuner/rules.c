@@ -5,16 +5,15 @@
 #include "base/error.h"
 #include "simd/x16.h"
 #include "tuner/classifier_impl.h"
-#include "tuner/features.h"
+#include "tuner/roofline.h"
 
 /* Columns that one reading of the weights serves: at most, by the first family of a pair; at least,
  * by the second, which computes that many even if there are fewer. */
 enum { FEW = 3, MANY = 4 };
 
-/* Guesses of the design: ln t of a family has this standard deviation, what does not overlap is
- * this part of the smaller side, and a family as good as the best may take this much longer. */
+/* Guesses of the design: ln t of a family has this standard deviation, and a family as good as the
+ * best may take this much longer. */
 #define SIGMA   0.25
-#define OVERLAP 0.2
 #define AS_GOOD 1.02
 
 trueno_kernel tr_pair_of(trueno_dtype type)
@@ -53,11 +52,6 @@ bool tr_family_takes(trueno_kernel kernel, trueno_dtype type)
     return kernel == pair || (int)kernel == (int)pair + 1;
 }
 
-static double combine(double memory, double compute)
-{
-    return fmax(memory, compute) + OVERLAP * fmin(memory, compute);
-}
-
 /* P(t_a <= AS_GOOD x t_b), where ln t_a and ln t_b are normal and independent. */
 static double as_good(double t_a, double t_b)
 {
@@ -72,14 +66,13 @@ trueno_status tr_rule_of(struct tr_rule *out, const trueno_features *f, const tr
     trueno_status status = tr_features_resolve(raw, f, err);
     if (status != TRUENO_OK) return status;
 
-    bool cpu = raw[TRUENO_FEATURE_VRAM_GB] == 0;
+    struct tr_usual usual = tr_usual_of(raw);
     double weights = (double)p->rows * (double)p->cols, m = p->n_cols;
     double bytes = weights * raw[TRUENO_FEATURE_BITS_PER_WEIGHT] / 8;
-    double read = bytes / (raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9 * (cpu ? 0.85 : 0.75));
-    double column =
-        2 * weights / (raw[TRUENO_FEATURE_GPU_COMPUTE_TFLOPS] * 1e12 * (cpu ? 0.60 : 0.45));
-    double few = combine(ceil(m / FEW) * read, m * column);
-    double many = combine(read, fmax(m, MANY) * column);
+    double read = bytes / (raw[TRUENO_FEATURE_GPU_MEM_BW_GBS] * 1e9 * usual.mem);
+    double column = 2 * weights / (raw[TRUENO_FEATURE_GPU_COMPUTE_TFLOPS] * 1e12 * usual.cmp);
+    double few = tr_overlapped(ceil(m / FEW) * read, m * column);
+    double many = tr_overlapped(read, fmax(m, MANY) * column);
 
     trueno_kernel pair = tr_pair_of(p->type);
     trueno_kernel second = pair == TRUENO_KERNEL_UNKNOWN ? pair : (trueno_kernel)((int)pair + 1);

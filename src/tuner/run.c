@@ -12,25 +12,15 @@ const uint8_t tr_learned_slots[TR_LEARNED] = {
 /* Beyond this the time above the floor is nothing, or more than anybody waits for. */
 #define F_MAX 40
 
-/* Shares of bandwidth and of peak that decoding and matrix products usually reach. Medians over
- * published runs of other engines for GPUs (GDDR 0.75, unified memory 0.73), a guess for CPUs and
- * for compute; what does not overlap is a fifth of the smaller side. */
-static double excess_of(const struct tr_roofline *roof, double e_mem, double e_cmp)
+static double excess_of(const struct tr_roofline *roof, struct tr_usual usual)
 {
-    return (1 / e_mem - 1) * roof->t_mem + (1 / e_cmp - 1) * roof->t_cmp +
-           0.2 * fmin(roof->t_mem, roof->t_cmp);
+    return (1 / usual.mem - 1) * roof->t_mem + (1 / usual.cmp - 1) * roof->t_cmp +
+           TR_OVERLAP * fmin(roof->t_mem, roof->t_cmp);
 }
 
 double tr_usual_excess_cpu(const struct tr_roofline *roof)
 {
-    return excess_of(roof, 0.85, 0.60);
-}
-
-static double usual_excess(const struct tr_roofline *roof, const tr_raw_values raw)
-{
-    bool unified = raw[TRUENO_FEATURE_IS_UNIFIED_MEMORY] == 1;
-    if (raw[TRUENO_FEATURE_VRAM_GB] == 0) return tr_usual_excess_cpu(roof);
-    return excess_of(roof, unified ? 0.73 : 0.75, 0.45);
+    return excess_of(roof, tr_usual_of_cpu());
 }
 
 trueno_status tr_run_of(struct tr_run *out, const trueno_features *f, trueno_error *err)
@@ -39,7 +29,7 @@ trueno_status tr_run_of(struct tr_run *out, const trueno_features *f, trueno_err
     trueno_status status = tr_features_resolve(raw, f, err);
     if (status == TRUENO_OK) status = tr_roofline_of_raw(&out->times.roof, raw, f, err);
     if (status != TRUENO_OK) return status;
-    out->times.excess = usual_excess(&out->times.roof, raw);
+    out->times.excess = excess_of(&out->times.roof, tr_usual_of(raw));
     uint32_t gpu = raw[TRUENO_FEATURE_VRAM_GB] != 0;
     out->times.group = 2 * gpu + (trueno_features_phase(f) == TRUENO_PHASE_PREFILL);
     tr_features_vector_of_raw(out->vector, raw);

@@ -98,6 +98,16 @@ static void test_shares(void **state)
     total = 0.17 + 0.02 + 200 * 2.6e-6;
     expect_near(b.memory, 0.17 / total);
     expect_near(b.launch, 200 * 2.6e-6 / total);
+
+    f.cache_bytes = f.weight_bytes_per_pass / 2; /* half of the weights stay in the cache */
+    b = bottleneck(&f);
+    total = 0.1 + 0.2 * 0.085 + 200 * 2.6e-6;
+    expect_near(b.memory, 0.2 * 0.085 / total);
+    expect_near(b.compute, 0.1 / total);
+    assert_int_equal(b.kind, TRUENO_BOTTLENECK_COMPUTE);
+    f.cache_bytes = TRUENO_UNSET;
+    b = bottleneck(&f);
+    total = 0.17 + 0.02 + 200 * 2.6e-6;
     assert_non_null(strstr(b.explanation, "waits at barriers"));
     f.cpu_threads = 1;
     assert_true(bottleneck(&f).launch == 0);

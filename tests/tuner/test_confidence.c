@@ -55,7 +55,7 @@ static void test_few(void **state)
 
 static void test_columns(void **state)
 {
-    static const int slots[] = {3, 10, 13, 20, 41};
+    static const uint8_t slots[] = {3, 10, 13, 20, 41};
     float x[6][5];
     uint64_t constant, collinear;
     struct tr_row order[6];
