@@ -25,20 +25,12 @@ static const char *next_name(const char **list, size_t *len)
     return name;
 }
 
-static const struct tr_kernel *by_name(const char *name, size_t len)
-{
-    const struct tr_kernel *k;
-    for (size_t i = 0; (k = tr_kernel_at(i)) != NULL; i++)
-        if (strlen(k->name) == len && memcmp(k->name, name, len) == 0) return k;
-    return NULL;
-}
-
 bool tr_kernel_is_named(const trueno_ctx *ctx, const struct tr_kernel *k)
 {
     const char *list = tr_ctx_kernels(ctx), *name;
     size_t len;
     while ((name = next_name(&list, &len)) != NULL)
-        if (by_name(name, len) == k) return true;
+        if (tr_kernel_named(name, len) == k) return true;
     return false;
 }
 
@@ -58,7 +50,7 @@ static trueno_status check_names(const trueno_ctx *ctx, trueno_error *err)
     const char *list = tr_ctx_kernels(ctx), *name;
     size_t len;
     while ((name = next_name(&list, &len)) != NULL) {
-        const struct tr_kernel *k = by_name(name, len);
+        const struct tr_kernel *k = tr_kernel_named(name, len);
         int shown = len < 80 ? (int)len : 80;
         if (!k)
             return tr_fail(err, TRUENO_ERR_ARGUMENT,

@@ -194,6 +194,9 @@ struct tr_kernel_table {
 /* All kernels of this build; NULL past the end. */
 const struct tr_kernel *tr_kernel_at(size_t index);
 
+/* The kernel whose name is the `len` bytes at `name`; NULL if this build has none. */
+const struct tr_kernel *tr_kernel_named(const char *name, size_t len);
+
 /* True for kernels of the op and type (and act, for QUANTIZE). */
 bool tr_kernel_serves(const struct tr_kernel *k, enum tr_op op, trueno_dtype type, enum tr_act act);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The one list of kernels, strung together from the tables of the files. */
 #include <pthread.h>
+#include <string.h>
 
 #include "tables.h"
 #include "trueno/kernels.h"
@@ -82,6 +83,14 @@ const struct tr_kernel *tr_kernel_at(size_t index)
         if (index < tables[t]->count) return &tables[t]->kernels[index];
         index -= tables[t]->count;
     }
+    return NULL;
+}
+
+const struct tr_kernel *tr_kernel_named(const char *name, size_t len)
+{
+    const struct tr_kernel *k;
+    for (size_t i = 0; (k = tr_kernel_at(i)) != NULL; i++)
+        if (strlen(k->name) == len && memcmp(k->name, name, len) == 0) return k;
     return NULL;
 }
 

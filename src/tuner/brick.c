@@ -18,14 +18,6 @@ enum { MAX_CANDIDATES = 64 };
 
 /* ---------------------------------------------------------------- choosing */
 
-const struct tr_kernel *tr_brick_find(const char *name)
-{
-    const struct tr_kernel *k;
-    for (size_t i = 0; (k = tr_kernel_at(i)) != NULL; i++)
-        if (strcmp(k->name, name) == 0) return k;
-    return NULL;
-}
-
 /* "VectorizedQ4K (gemm_q4_k_ref_16x8), ..." for m columns, as far as there is room. */
 static void list_candidates(char *text, size_t cap, const struct tr_kernel *const *list, size_t n,
                             uint32_t m)
@@ -61,7 +53,7 @@ static trueno_status choose(const struct tr_kernel **out, const trueno_ctx *ctx,
 
     if ((uint32_t)c->kernel >= trueno_kernel_count())
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "brick: kernel %d is no family", (int)c->kernel);
-    if (c->variant && !tr_brick_find(c->variant))
+    if (c->variant && !tr_kernel_named(c->variant, strlen(c->variant)))
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "brick: this build has no variant '%.80s'",
                        c->variant);
     size_t n = tr_candidates(list, MAX_CANDIDATES, ctx, p);

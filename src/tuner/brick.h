@@ -44,9 +44,6 @@ trueno_status tr_brick_new_with(trueno_ctx *ctx, trueno_brick **out,
                                 const trueno_brick_config *config, const struct tr_kernel *kernel,
                                 trueno_error *err);
 
-/* The registry row of that name; NULL if this build has none. */
-const struct tr_kernel *tr_brick_find(const char *name);
-
 /* Checks what a run is given, `io->y` apart, and tells its columns. */
 trueno_status tr_brick_check(size_t *n_cols, const trueno_brick *b, const trueno_brick_io *io,
                              trueno_error *err);

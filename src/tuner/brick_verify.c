@@ -35,7 +35,7 @@ trueno_status trueno_brick_assert_equiv(trueno_brick *b, const char *baseline_va
     if (!b) return tr_fail(err, TRUENO_ERR_ARGUMENT, "brick: b is NULL");
     if (!(tol >= 0) || !isfinite(tol))
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "brick: tol is %g", tol);
-    a.baseline = baseline_variant ? tr_brick_find(baseline_variant)
+    a.baseline = baseline_variant ? tr_kernel_named(baseline_variant, strlen(baseline_variant))
                                   : tr_kernel_find(0, TR_OP_GEMM, b->kernel->dtype, TR_ACT_NONE);
     if (!a.baseline)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "brick: this build has no variant '%.80s'",

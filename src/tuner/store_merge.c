@@ -84,19 +84,11 @@ trueno_status tr_store_merge(struct tr_store *dst, const struct tr_store *src,
 
 /* ----------------------------------------------------------------------- use */
 
-static bool known_variant(const char *name)
-{
-    const struct tr_kernel *k;
-    for (size_t i = 0; (k = tr_kernel_at(i)) != NULL; i++)
-        if (strcmp(k->name, name) == 0) return true;
-    return false;
-}
-
 enum tr_wisdom_use tr_wisdom_use_of(const struct tr_wisdom *w, uint32_t machine, uint64_t version)
 {
     if (w->state == TR_WISDOM_FORGOTTEN) return TR_WISDOM_NONE;
     if (w->machine != machine) return TR_WISDOM_FOREIGN;
-    if (!known_variant(w->variant)) return TR_WISDOM_UNKNOWN_VARIANT;
+    if (!tr_kernel_named(w->variant, strlen(w->variant))) return TR_WISDOM_UNKNOWN_VARIANT;
     return w->version == version ? TR_WISDOM_USABLE : TR_WISDOM_STALE;
 }
 

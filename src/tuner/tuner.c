@@ -3,6 +3,7 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "simd/kernel.h"
 #include "trueno/kernels.h"
 #include "trueno/quantize.h"
 #include "tuner/regressor.h"
@@ -287,10 +288,8 @@ static trueno_status choose(trueno_tuner *t, trueno_kernel_choice *choice, const
 
 static uint32_t tile_of(const char *variant)
 {
-    for (size_t i = 0; variant && i < trueno_registry_count(); i++)
-        if (strcmp(trueno_registry_at(i)->name, variant) == 0)
-            return trueno_registry_at(i)->tile_cols;
-    return 0;
+    const struct tr_kernel *k = variant ? tr_kernel_named(variant, strlen(variant)) : NULL;
+    return k ? k->nt_max : 0;
 }
 
 void trueno_recommendation_init(trueno_recommendation *rec)
