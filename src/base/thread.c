@@ -11,9 +11,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -72,13 +72,6 @@ static __thread struct self self;
 
 /* --------------------------------------------------------------------- gates */
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static void cpu_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -97,11 +90,11 @@ static bool gate_spin(struct gate *g, uint32_t seen, bool yields)
         if (atomic_load_explicit(&g->opened, memory_order_acquire) != seen) return true;
         cpu_pause();
     }
-    const uint64_t limit = now_ns() + SPIN_NS;
+    const uint64_t limit = tr_now_ns() + SPIN_NS;
     do {
         if (atomic_load_explicit(&g->opened, memory_order_acquire) != seen) return true;
         sched_yield();
-    } while (now_ns() < limit);
+    } while (tr_now_ns() < limit);
     return false;
 }
 
@@ -155,7 +148,7 @@ static void look_around(trueno_pool *pool)
     if (tid == 0 || cpu < 0) return;
     const uint32_t other = self.looks++ % tid; /* one of those before this one */
     if (atomic_load_explicit(&pool->places[other].cpu, memory_order_relaxed) != cpu) return;
-    const uint64_t now = now_ns();
+    const uint64_t now = tr_now_ns();
     if (now < self.next_move) return;
     self.next_move = now + MOVE_PAUSE_NS;
     move_away(pool);

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -121,10 +121,8 @@ static trueno_status read_config(trueno_brick_config *c, trueno_ctx *ctx, trueno
 
 static uint64_t monotonic_ns(void *user)
 {
-    struct timespec t;
     (void)user;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+    return tr_now_ns();
 }
 
 /* c: as read. */

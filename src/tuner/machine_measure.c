@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 static trueno_status measure_point(trueno_ctx *ctx, trueno_machine_point *out, uint32_t threads,
@@ -47,7 +48,7 @@ trueno_status trueno_machine_measure(trueno_ctx *ctx, trueno_machine_profile *ou
                                      trueno_error *err)
 {
     static const uint32_t all[1] = {0};
-    const uint64_t start = tr_probe_now();
+    const uint64_t start = tr_now_ns();
     const uint64_t deadline = start + (uint64_t)budget_ms * 1000000;
     trueno_status status = check(ctx, out, threads, n, budget_ms, err);
     if (status != TRUENO_OK) return status;
@@ -57,11 +58,11 @@ trueno_status trueno_machine_measure(trueno_ctx *ctx, trueno_machine_profile *ou
     if (n == 0) n = 1;
     for (size_t i = 0; i < n && status == TRUENO_OK; i++) {
         const uint32_t count = threads[i] ? threads[i] : trueno_cpu_count();
-        if (i > 0 && tr_probe_now() >= deadline) break;
+        if (i > 0 && tr_now_ns() >= deadline) break;
         status = measure_point(ctx, &p.points[p.n++], count, deadline, err);
     }
     if (status != TRUENO_OK) return status;
-    const uint64_t spent_ms = (tr_probe_now() - start) / 1000000;
+    const uint64_t spent_ms = (tr_now_ns() - start) / 1000000;
     p.spent_ms = spent_ms < UINT32_MAX ? (uint32_t)spent_ms : UINT32_MAX;
     memcpy(out, &p, sizeof p);
     return TRUENO_OK;

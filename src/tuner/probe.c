@@ -5,8 +5,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/ctx.h"
 #include "base/error.h"
@@ -52,13 +52,6 @@ struct trueno_probe {
     uint64_t deadline; /* 0: none */
     struct job job;    /* of the running pass */
 };
-
-uint64_t tr_probe_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ----------------------------------------------------------------------------- passes */
 
@@ -112,11 +105,11 @@ static void work(void *arg, uint32_t tid, uint32_t n_threads)
     char *mine = p->buffer + tid * share;
     (void)n_threads;
     tr_pool_barrier(p->pool);
-    part->start = tr_probe_now();
+    part->start = tr_now_ns();
     if (p->job.kind == JOB_FILL) memset(mine, 1, share);
     if (p->job.kind == JOB_READ) part->sum += read_part(mine, share, p->job.way);
     if (p->job.kind == JOB_PEAK) p->job.loop(PEAK_TURNS);
-    part->end = tr_probe_now();
+    part->end = tr_now_ns();
 }
 
 /* Seconds from the first thread's start to the last one's end: on a busy machine some run later. */
@@ -138,7 +131,7 @@ static int compare(const void *a, const void *b)
 
 static bool is_late(const trueno_probe *p)
 {
-    return p->deadline != 0 && tr_probe_now() >= p->deadline;
+    return p->deadline != 0 && tr_now_ns() >= p->deadline;
 }
 
 /* Median seconds of up to `passes` passes, at least one. */

@@ -5,10 +5,7 @@
 
 #include "trueno/machine.h"
 
-/* Nanoseconds of the monotonic clock. */
-uint64_t tr_probe_now(void);
-
-/* As trueno_probe_new. From `deadline` (of that clock; 0: never) on no pass is begun whose result
+/* As trueno_probe_new. From `deadline` (as tr_now_ns, 0: never) on no pass is begun whose result
  * can be done without: fewer ways to read are tried, and later probes have fewer passes behind
  * them, at least one. */
 trueno_status tr_probe_new_until(trueno_ctx *ctx, trueno_probe **out, uint32_t n_threads,

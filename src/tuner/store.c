@@ -3,11 +3,10 @@
 #include "tuner/store.h"
 
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
 #include "base/ctx.h"
 #include "base/error.h"
+#include "gguf/names.h"
 #include "tuner/context.h"
 #include "tuner/store_impl.h"
 
@@ -19,23 +18,16 @@ static uint64_t mix(uint64_t z)
     return z ^ z >> 31;
 }
 
-static uint64_t random_seed(void)
-{
-    uint64_t value;
-    struct timespec t;
-    if (getrandom(&value, sizeof value, GRND_NONBLOCK) == (ssize_t)sizeof value) return value;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return mix((uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec);
-}
-
 trueno_status tr_store_new(struct tr_store **out, trueno_ctx *ctx, trueno_error *err)
 {
     *out = NULL;
     struct tr_store *s = tr_calloc(ctx, 1, sizeof *s);
+    uint64_t key[2];
     if (!s) return tr_fail(err, TRUENO_ERR_NO_MEMORY, "store: no memory");
     tr_ctx_ref(ctx);
     s->ctx = ctx;
-    s->seed = random_seed();
+    tr_random_key(key);
+    s->seed = key[0];
     *out = s;
     return TRUENO_OK;
 }

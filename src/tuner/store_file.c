@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "gguf/cursor.h"
@@ -125,20 +126,13 @@ static int make_directories(char *path)
     return code;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* Waits for the lock for wait_ms at most; false: not had. */
 static bool take_lock(int fd, uint32_t wait_ms)
 {
-    const uint64_t start = now_ms();
+    const uint64_t start = tr_now_ns();
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR) return false; /* no locks on this file system */
-        if (now_ms() - start >= wait_ms) return false;
+        if (tr_now_ns() - start >= UINT64_C(1000000) * wait_ms) return false;
         nanosleep(&(struct timespec){0, LOCK_STEP_MS * 1000000L}, NULL);
     }
     return true;
