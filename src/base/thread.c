@@ -32,6 +32,16 @@ struct gate {
     atomic_uint sleepers;
 };
 
+/* The gate at the start of a run. A run may be on some threads alone, and the others must neither
+ * be woken nor miss how many runs there were, however long they sleep: so the run's number and how
+ * many threads it is on are one word, and sleepers are woken by groups of their tid. */
+struct start {
+    _Alignas(LINE) _Atomic uint64_t run; /* number << RUN_SHIFT | threads */
+    atomic_uint opened;                  /* counts with it, for the futex */
+    atomic_uint sleepers;
+};
+enum { RUN_SHIFT = 11 }; /* threads are at most MAX_THREADS */
+
 struct worker {
     trueno_pool *pool;
     pthread_t thread;
@@ -47,13 +57,15 @@ struct trueno_pool {
     trueno_ctx *ctx;
     size_t size_bytes; /* of this allocation */
     uint32_t n_threads;
+    uint32_t n_active;  /* threads of the running call */
     uint32_t n_workers; /* threads to join; n_threads - 1 except in a forked child */
     pid_t pid;          /* of the process that has the threads */
     bool yields;        /* more threads than CPUs */
     bool stop;
     tr_pool_fn fn; /* of the running call; published by `start` */
     void *arg;
-    struct gate start, end, barrier;
+    struct start start;
+    struct gate end, barrier;
     _Alignas(LINE) atomic_uint running; /* workers that have not finished the call */
     _Alignas(LINE) atomic_uint arrived; /* threads at the barrier */
     _Alignas(LINE) atomic_size_t ticket;
@@ -117,6 +129,74 @@ static void gate_open(struct gate *g)
         syscall(SYS_futex, &g->opened, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+/* -------------------------------------------------------------- start of a run */
+
+/* The group of a worker, a bit of the futex: tids 1, 2 to 3, 4 to 7 and so on. */
+static uint32_t group_of(uint32_t tid)
+{
+    return 1U << (31 - (uint32_t)__builtin_clz(tid));
+}
+
+/* Groups that have a worker among the first n threads. */
+static uint32_t groups_below(uint32_t n)
+{
+    return n > 1 ? 2 * group_of(n - 1) - 1 : 0;
+}
+
+/* True if a run has begun since the one that was `seen`; `mine`: it is also on thread tid. */
+static bool has_begun(const struct start *s, uint64_t *seen, uint32_t tid, bool *mine)
+{
+    const uint64_t run = atomic_load_explicit(&s->run, memory_order_acquire);
+    if (run == *seen) return false;
+    *seen = run;
+    *mine = (run & ((1U << RUN_SHIFT) - 1)) > tid;
+    return true;
+}
+
+/* Spins for a bounded time. True: a run on this thread has begun. */
+static bool start_spin(const struct start *s, uint64_t *seen, uint32_t tid, bool yields)
+{
+    bool mine = false;
+    for (int i = yields ? PAUSES : 0; i < PAUSES; i++) {
+        if (has_begun(s, seen, tid, &mine) && mine) return true;
+        cpu_pause();
+    }
+    const uint64_t limit = tr_now_ns() + SPIN_NS;
+    do {
+        if (has_begun(s, seen, tid, &mine) && mine) return true;
+        sched_yield();
+    } while (tr_now_ns() < limit);
+    return false;
+}
+
+/* Waits until a run on this thread begins; *seen is then that run's word. */
+static void start_wait(struct start *s, uint64_t *seen, uint32_t tid, bool yields)
+{
+    bool mine = false;
+    if (start_spin(s, seen, tid, yields)) return;
+    atomic_fetch_add(&s->sleepers, 1);
+    for (;;) {
+        /* `opened` is read before the run: if a run begins after that, the kernel sees the count
+         * change and does not let this thread sleep */
+        const uint32_t opened = atomic_load(&s->opened);
+        if (has_begun(s, seen, tid, &mine) && mine) break;
+        syscall(SYS_futex, &s->opened, FUTEX_WAIT_BITSET_PRIVATE, opened, NULL, NULL,
+                group_of(tid));
+    }
+    atomic_fetch_sub(&s->sleepers, 1);
+}
+
+/* Begins a run on the first n threads. */
+static void start_open(struct start *s, uint32_t n)
+{
+    const uint64_t number = (atomic_load_explicit(&s->run, memory_order_relaxed) >> RUN_SHIFT) + 1;
+    atomic_store(&s->run, number << RUN_SHIFT | n);
+    atomic_fetch_add(&s->opened, 1);
+    if (n > 1 && atomic_load(&s->sleepers))
+        syscall(SYS_futex, &s->opened, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, NULL, NULL,
+                groups_below(n));
+}
+
 /* ------------------------------------------------------------------ placement */
 
 /* Some schedulers leave two busy threads on one CPU for seconds while another idles, and then all
@@ -131,7 +211,7 @@ static void move_away(trueno_pool *pool)
     cpu_set_t allowed, free;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
     free = allowed;
-    for (uint32_t i = 0; i < pool->n_threads; i++) {
+    for (uint32_t i = 0; i < pool->n_active; i++) {
         int cpu = atomic_load_explicit(&pool->places[i].cpu, memory_order_relaxed);
         if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR((size_t)cpu, &free);
     }
@@ -165,11 +245,11 @@ static void *worker_main(void *arg)
     pthread_setname_np(pthread_self(), name);
     self.pool = pool;
     self.tid = w->tid;
-    for (uint32_t seen = 0;; seen++) {
-        gate_wait(&pool->start, seen, pool->yields);
+    for (uint64_t seen = 0;;) {
+        start_wait(&pool->start, &seen, w->tid, pool->yields);
         if (pool->stop) return NULL;
         look_around(pool);
-        pool->fn(pool->arg, w->tid, pool->n_threads);
+        pool->fn(pool->arg, w->tid, pool->n_active);
         if (atomic_fetch_sub_explicit(&pool->running, 1, memory_order_acq_rel) == 1)
             gate_open(&pool->end);
     }
@@ -272,7 +352,7 @@ void trueno_pool_free(trueno_pool *pool)
     if (!pool) return;
     check_fork(pool);
     pool->stop = true;
-    gate_open(&pool->start);
+    start_open(&pool->start, pool->n_workers + 1);
     for (uint32_t i = 0; i < pool->n_workers; i++) pthread_join(pool->workers[i].thread, NULL);
     trueno_ctx *ctx = pool->ctx;
     tr_big_free(ctx, pool, pool->size_bytes);
@@ -286,26 +366,33 @@ uint32_t trueno_pool_size(const trueno_pool *pool)
 
 /* ---------------------------------------------------------------------- runs */
 
-void tr_pool_run(trueno_pool *pool, tr_pool_fn fn, void *arg)
+void tr_pool_run_on(trueno_pool *pool, uint32_t n_threads, tr_pool_fn fn, void *arg)
 {
     if (!pool) {
         fn(arg, 0, 1);
         return;
     }
     check_fork(pool);
+    const uint32_t n = n_threads > 0 && n_threads < pool->n_threads ? n_threads : pool->n_threads;
     atomic_store_explicit(&pool->ticket, 0, memory_order_relaxed);
-    if (pool->n_threads == 1) {
+    pool->n_active = n;
+    if (n == 1) {
         fn(arg, 0, 1);
         return;
     }
     pool->fn = fn;
     pool->arg = arg;
-    atomic_store_explicit(&pool->running, pool->n_threads - 1, memory_order_relaxed);
+    atomic_store_explicit(&pool->running, n - 1, memory_order_relaxed);
     const uint32_t ended = atomic_load_explicit(&pool->end.opened, memory_order_relaxed);
     look_around(pool);
-    gate_open(&pool->start);
-    fn(arg, 0, pool->n_threads);
+    start_open(&pool->start, n);
+    fn(arg, 0, n);
     gate_wait(&pool->end, ended, pool->yields);
+}
+
+void tr_pool_run(trueno_pool *pool, tr_pool_fn fn, void *arg)
+{
+    tr_pool_run_on(pool, 0, fn, arg);
 }
 
 void tr_pool_barrier(trueno_pool *pool)
@@ -314,7 +401,7 @@ void tr_pool_barrier(trueno_pool *pool)
     look_around(pool);
     const uint32_t seen = atomic_load_explicit(&pool->barrier.opened, memory_order_relaxed);
     const uint32_t before = atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel);
-    if (before + 1 < pool->n_threads) {
+    if (before + 1 < pool->n_active) {
         gate_wait(&pool->barrier, seen, pool->yields);
         return;
     }

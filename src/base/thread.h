@@ -23,6 +23,10 @@ uint64_t tr_pool_bytes(uint32_t n_threads);
  * on the caller alone. Not reentrant. */
 void tr_pool_run(trueno_pool *pool, tr_pool_fn fn, void *arg);
 
+/* The same on the first n_threads of them (0, or more than there are: all); the others stay asleep.
+ */
+void tr_pool_run_on(trueno_pool *pool, uint32_t n_threads, tr_pool_fn fn, void *arg);
+
 /* All threads of the running call meet here; everything written before is visible after. `pool`
  * NULL: nothing. */
 void tr_pool_barrier(trueno_pool *pool);

@@ -3,8 +3,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -98,6 +100,107 @@ static void test_every_thread_runs_once(void **state)
     assert_int_equal(trueno_pool_size(NULL), 1);
     trueno_pool_free(NULL);
     trueno_ctx_free(ctx);
+}
+
+/* Some threads run, the others do not, and all are there when they are needed again: at once, and
+ * after so long a time that they sleep. */
+struct some {
+    trueno_pool *pool;
+    int per_thread[MAX_N];
+    int meetings;
+    uint32_t n_threads;
+};
+
+static void count_and_meet(void *arg, uint32_t tid, uint32_t n)
+{
+    struct some *s = arg;
+    s->per_thread[tid]++;
+    tr_pool_barrier(s->pool);
+    if (tid == n - 1) { /* the last one of this run writes, the others see it behind the barrier */
+        s->meetings++;
+        s->n_threads = n;
+    }
+    tr_pool_barrier(s->pool);
+}
+
+static void test_some_threads(void **state)
+{
+    (void)state;
+    enum { RUNS = 3000, POOL = 7 };
+    trueno_ctx *ctx = new_ctx();
+    struct some s = {new_pool(ctx, POOL), {0}, 0, 0};
+    int want[MAX_N] = {0};
+    uint32_t seed = 1;
+    for (int i = 1; i <= RUNS; i++) {
+        seed = seed * 1664525U + 1013904223U;
+        const uint32_t asked = (seed >> 20) % (POOL + 3); /* 0 and what is above: all */
+        const uint32_t n = asked == 0 || asked > POOL ? POOL : asked;
+        if (i % 500 == 0) sleep_ms(5); /* everybody sleeps */
+        tr_pool_run_on(s.pool, asked, count_and_meet, &s);
+        for (uint32_t t = 0; t < n; t++) want[t]++;
+        assert_int_equal(s.n_threads, n);
+        assert_int_equal(s.meetings, i);
+        for (uint32_t t = 0; t < MAX_N; t++) assert_int_equal(s.per_thread[t], want[t]);
+    }
+    trueno_pool_free(s.pool);
+
+    /* many runs without them, then one with them */
+    s = (struct some){new_pool(ctx, POOL), {0}, 0, 0};
+    for (int i = 0; i < RUNS; i++) tr_pool_run_on(s.pool, 2, count_and_meet, &s);
+    tr_pool_run(s.pool, count_and_meet, &s);
+    for (uint32_t t = 0; t < POOL; t++) assert_int_equal(s.per_thread[t], t < 2 ? RUNS + 1 : 1);
+    trueno_pool_free(s.pool);
+    s = (struct some){NULL, {0}, 0, 0};
+    tr_pool_run_on(NULL, 3, count_and_meet, &s);
+    assert_int_equal(s.n_threads, 1);
+    trueno_ctx_free(ctx);
+}
+
+/* How often the thread of this name has gone to sleep; -1: no such thread, or nobody tells. */
+static long sleeps_of(const char *name)
+{
+    DIR *dir = opendir("/proc/self/task");
+    long sleeps = -1;
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        char path[300], line[128];
+        bool found = false;
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
+        FILE *f = fopen(path, "r");
+        if (f && fgets(line, sizeof line, f)) found = strncmp(line, name, strlen(name)) == 0;
+        if (f) fclose(f);
+        if (!found) continue;
+        snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
+        f = fopen(path, "r");
+        while (f && fgets(line, sizeof line, f))
+            sscanf(line, "voluntary_ctxt_switches: %ld", &sleeps);
+        if (f) fclose(f);
+    }
+    if (dir) closedir(dir);
+    return sleeps;
+}
+
+/* Threads that a run is not on sleep through it. */
+static void test_unneeded_threads_sleep(void **state)
+{
+    (void)state;
+    trueno_ctx *ctx = new_ctx();
+    struct some s = {new_pool(ctx, 7), {0}, 0, 0};
+    tr_pool_run(s.pool, count_and_meet, &s);
+    sleep_ms(20); /* the spinning after a run */
+    const long idle = sleeps_of("trueno-6"), busy = sleeps_of("trueno-1");
+    for (int i = 0; i < 50; i++) {
+        tr_pool_run_on(s.pool, 2, count_and_meet, &s);
+        sleep_ms(2);
+    }
+    const long idle_after = sleeps_of("trueno-6"), busy_after = sleeps_of("trueno-1");
+    trueno_pool_free(s.pool);
+    trueno_ctx_free(ctx);
+    if (idle < 0 || busy < 0) {
+        print_message("skipped: /proc does not tell how often a thread sleeps\n");
+        skip();
+    }
+    assert_int_equal(idle_after, idle);
+    assert_true(busy_after > busy);
 }
 
 static void test_arguments(void **state)
@@ -499,6 +602,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused_threads_make_a_smaller_pool),
         cmocka_unit_test(test_every_thread_runs_once),
+        cmocka_unit_test(test_some_threads),
+        cmocka_unit_test(test_unneeded_threads_sleep),
         cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_barriers),
