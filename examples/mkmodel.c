@@ -460,9 +460,11 @@ int main(int argc, char **argv)
     };
     const struct cli_program program = {
         "--shape NAME [--arch NAME] -o FILE [options]",
-        "Writes a model with random weights. Shapes: tinyllama-1.1b, llama-3.2-3b, llama-8b,\n"
-        "qwen2.5-0.5b, qwen3-0.6b, gemma3-270m, gemma3-1b, phi3-mini; with --arch also toy and\n"
-        "toy-256 (rows fit for K-quants). Without --vocab the model has ids only, no text.",
+        "Writes a model with random weights. Shapes: smollm2-135m, -360m, -1.7b; tinyllama-1.1b;\n"
+        "llama-2-7b, -13b; llama-3.2-1b, -3b; llama-8b; mistral-7b; qwen2.5-0.5b, -1.5b, -7b,\n"
+        "-32b; qwen3-0.6b, -1.7b, -8b; gemma3-270m, -1b, -4b; phi3-mini; phi4-14b; with --arch\n"
+        "also toy and toy-256 (rows fit for K-quants). Without --vocab the model has ids only, no\n"
+        "text.",
         options, sizeof(options) / sizeof(options[0])};
     int rc = cli_parse(&program, argc, argv);
     if (rc != CLI_GO_ON) return rc;
