@@ -153,7 +153,7 @@ static trueno_status time_observations(struct track *t)
         if (i % ROOM == 0) st = trueno_tuner_tick(t->tuner, 0);
         double start = now_ns();
         for (size_t k = 0; k < BATCH && !st; k++)
-            st = trueno_tuner_observe(t->tuner, t->tickets[k], 100000 + i % 7);
+            st = trueno_tuner_observe(t->tuner, t->tickets[k], 100000 + i % 7, 0);
         t->samples[i] = per_call(t, start, BATCH);
     }
     return st;
@@ -307,7 +307,7 @@ static trueno_status race_all(trueno_tuner *tuner)
         for (size_t call = 0; call < 600 && !st; call++) {
             trueno_pick pick = TRUENO_PICK_INIT;
             st = trueno_tuner_plan(tuner, &pick, &p);
-            if (!st) st = trueno_tuner_observe(tuner, pick.ticket, 100000 + call % 5);
+            if (!st) st = trueno_tuner_observe(tuner, pick.ticket, 100000 + call % 5, 0);
             if (!st) st = trueno_tuner_tick(tuner, 0);
         }
     }

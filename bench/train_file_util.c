@@ -25,7 +25,7 @@ static void put_header(uint8_t *p, size_t n, const struct corpus *c, double mape
 {
     uint8_t *at = p + 8;
     memcpy(p, "TRUENOPT", 8);
-    put_int(&at, 1, 4); /* version */
+    put_int(&at, 2, 4); /* version */
     put_int(&at, 0, 4); /* the checksum, below */
     put_int(&at, n, 8);
     put_int(&at, c->hash, 8);
@@ -34,6 +34,9 @@ static void put_header(uint8_t *p, size_t n, const struct corpus *c, double mape
     memset(at, 0, TRUENO_MACHINE_ID_MAX);
     memcpy(at, c->machine, strlen(c->machine));
     at += TRUENO_MACHINE_ID_MAX;
+    memset(at, 0, TRAIN_FILE_DATE);
+    memcpy(at, c->last, strlen(c->last));
+    at += TRAIN_FILE_DATE;
     for (int i = 0; i < TRUENO_FEATURE_DIM; i++) {
         put_f64(&at, importance[i].importance);
         put_f64(&at, importance[i].std_error);

@@ -117,7 +117,7 @@ int train_importance(const struct trainer *t, trueno_importance out[TRUENO_FEATU
 
 /* ------------------------------------------------------------------------ the file */
 
-enum { TRAIN_FILE_MAX = 300 << 10, TRAIN_FILE_HEADER = 784 };
+enum { TRAIN_FILE_MAX = 300 << 10, TRAIN_FILE_DATE = 16, TRAIN_FILE_HEADER = 800 };
 
 /* Writes the file that is built into the library (src/tuner/pretrained.h). */
 int train_write(const struct trainer *t, const char *path, const trueno_regressor *r, double mape,

@@ -39,8 +39,8 @@ static int show_pretrained(trueno_ctx *ctx)
     printf("== pretrained\nversion %s\n", trueno_tuner_version(t));
     st = trueno_tuner_throughput_mape(t, &mape, &of);
     if (!st)
-        printf("mean error of predictions: %.1f %% on %zu runs, %s, measured on: %s\n", 100 * mape,
-               of.n, of.split, of.machine);
+        printf("mean error of predictions: %.1f %% on %zu runs, %s, measured on: %s, until %s\n",
+               100 * mape, of.n, of.split, of.machine, of.date);
     const trueno_importance *rows;
     size_t n = trueno_pretrained_feature_importance(&rows);
     for (size_t i = 0; !st && i < n && i < 5; i++)
@@ -276,11 +276,13 @@ static int round_trip(trueno_ctx *ctx, trueno_tuner *t)
     if (!st && !(text = malloc(cap))) st = TRUENO_ERR_NO_MEMORY;
     if (!st) st = trueno_tuner_export(t, text, cap, &len, TRUENO_STORE_JSON, &err);
     uint64_t before = trueno_tuner_digest(other);
-    if (!st) st = trueno_tuner_import(other, text, len, &err);
+    trueno_store_report report = TRUENO_STORE_REPORT_INIT;
+    if (!st) st = trueno_tuner_import(other, &report, text, len, &err);
     if (!st)
-        printf("exported %zu bytes of JSON; an empty tuner that imports them: digest "
-               "%016" PRIx64 " -> %016" PRIx64 ", %s\n",
-               len, before, trueno_tuner_digest(other),
+        printf("exported %zu bytes of JSON; an empty tuner that imports them: %" PRIu32
+               " entries, %" PRIu32 " added, %" PRIu32 " usable here; digest %016" PRIx64
+               " -> %016" PRIx64 ", %s\n",
+               len, report.entries, report.added, report.usable, before, trueno_tuner_digest(other),
                trueno_tuner_digest(other) == trueno_tuner_digest(t) ? "that of this one"
                                                                     : "not that of this one");
     free(text);

@@ -310,7 +310,7 @@ static int run_and_learn(trueno_ctx *ctx, trueno_tuner *tuner, struct product *p
         st = trueno_tuner_plan(tuner, &pick, problem);
         if (!st) st = use_variant(ctx, p, pick.variant, &err);
         if (!st) st = trueno_brick_run(p->brick, &run, &p->io, &err);
-        if (!st) st = trueno_tuner_observe(tuner, pick.ticket, run.ns);
+        if (!st) st = trueno_tuner_observe(tuner, pick.ticket, run.ns, run.tokens);
         if (!st) st = trueno_tuner_tick(tuner, 0); /* digests; may be rarer, where there is time */
         ns += run.ns;
         tokens += run.tokens;
@@ -345,7 +345,7 @@ static int brick_integration(trueno_ctx *ctx)
     int rc = st ? cli_failed("this machine", st, err.message) : make_product(ctx, &p);
     if (!rc) {
         printf("this CPU, %u threads: %.1f GB/s, %.3f TFLOP/s; batch %u: %.1f tok/s predicted\n",
-               p.rec.plan.threads, f.gpu_mem_bw_gbs, f.gpu_compute_tflops,
+               p.rec.plan.decode_threads, f.gpu_mem_bw_gbs, f.gpu_compute_tflops,
                trueno_features_batch_size(&f), p.rec.throughput.predicted_tps);
         rc = verify(&p);
     }

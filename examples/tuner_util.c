@@ -114,8 +114,12 @@ static void print_answer(const struct tuner_run *t)
     const trueno_kernel_choice *k = &t->rec.kernel;
     fprintf(stderr, "predicted  %.2f tokens/s (%.2f to %.2f%s), roof %.2f\n", p->predicted_tps,
             p->lo, p->hi, p->level > 0 ? ", 90 %" : ", a guess", p->roofline_tps);
-    fprintf(stderr, "chosen     %s, %s (%s), %u threads\n", trueno_kernel_name(k->top_kernel),
-            k->variant ? k->variant : "no kernel", source_name(k->source), t->rec.plan.threads);
+    const trueno_run_plan *plan = &t->rec.plan;
+    fprintf(stderr, "chosen     %s, %s (%s), %u threads", trueno_kernel_name(k->top_kernel),
+            k->variant ? k->variant : "no kernel", source_name(k->source), plan->decode_threads);
+    if (plan->prefill_threads != plan->decode_threads)
+        fprintf(stderr, ", %u for prompts", plan->prefill_threads);
+    fprintf(stderr, "\n");
 }
 
 int tuner_begin(struct tuner_run *t, const char *mode, trueno_ctx *ctx, const struct tuner_plan *p)
@@ -194,7 +198,7 @@ json_t *tuner_json(const struct tuner_run *t)
                                              "level", p->level, "roofline_tps", p->roofline_tps,
                                              "kernel", trueno_kernel_name(k->top_kernel), "variant",
                                              k->variant, "source", source_name(k->source),
-                                             "threads", (int)t->rec.plan.threads);
+                                             "threads", (int)t->rec.plan.decode_threads);
     bool judged = t->predicted && t->tps > 0;
     return json_pack(
         "{s:s, s:s, s:o, s:f, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b}", "mode", t->mode, "version",

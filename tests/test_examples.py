@@ -245,7 +245,8 @@ def check_demo(program):
 
 
 def check_pretrained(text):
-    mape, n = find(rf"mean error of predictions: {NUMBER} % on {NUMBER} runs, leave one model out, measured on: .+", text)
+    mape, n = find(rf"mean error of predictions: {NUMBER} % on {NUMBER} runs, leave one model out, measured on: .+, "
+                   r"until 20\d\d-\d\d-\d\d", text)
     check("pretrained", "version 1.0.0-pretrained\n" in text and 0 < mape < 100 and n >= 50, text)
     shares = [float(x) for x in re.findall(rf"^  \w+: {NUMBER} %$", text, re.M)]
     check("importances", len(shares) == 5 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100.3, shares)
@@ -297,8 +298,10 @@ def check_store(text, folder, where):
     if folder:
         path, = find(r"saved to (.*)", text)
         check("saved", path == os.path.join(folder, "trueno", "tuner.trw") and os.path.isfile(str(path)), path)
-    size, digests, verdict = find(r"exported (\d+) bytes of JSON; an empty tuner that imports them: "
-                                  r"digest (\w{16} -> \w{16}), (.*)", text)
+    size, entries, added, usable, digests, verdict = find(
+        r"exported (\d+) bytes of JSON; an empty tuner that imports them: (\d+) entries, (\d+) added, "
+        r"(\d+) usable here; digest (\w{16} -> \w{16}), (.*)", text)
+    check("import", entries == added and usable <= entries, text)
     old, _, new = str(digests).partition(" -> ")
     check("round trip", size > 100 and old != new and verdict == "that of this one", text)
     return gbs, new

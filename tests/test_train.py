@@ -207,18 +207,19 @@ def check_file(program, folder, rows):
     train(program, write(os.path.join(folder, "other.csv"), other), "-o", out[3], "--trees", "20")
     data = [open(p, "rb").read() for p in out]
     check("same corpus and seed, same bytes", data[0] == data[1])
-    check("another seed, other trees", data[0][784:] != data[2][784:] and data[0][24:32] == data[2][24:32])
+    check("another seed, other trees", data[0][800:] != data[2][800:] and data[0][24:32] == data[2][24:32])
     check("another corpus, another hash", data[0][24:32] != data[3][24:32])
     check("another corpus, another error", data[0][40:48] != data[3][40:48])
     p = data[0]
-    magic, version, crc, size, _, n, mape, machine = struct.unpack_from("<8sIIQQQd64s", p)
-    check("header", magic == b"TRUENOPT" and version == 1 and size == len(p) <= 300 * 1024 and n == len(rows), p[:48])
+    magic, version, crc, size, _, n, mape, machine, date = struct.unpack_from("<8sIIQQQd64s16s", p)
+    check("day of the last measurement", date.rstrip(b"\0").decode() == max(r["utc"] for r in rows)[:10], date)
+    check("header", magic == b"TRUENOPT" and version == 2 and size == len(p) <= 300 * 1024 and n == len(rows), p[:48])
     check("checksum", crc == zlib.crc32(p[16:]))
     check("machine", machine.rstrip(b"\0") == b"2 cores, 44 GB/s, avx2/avx512", machine)
     found = tables(train(program, path, "--eval", "--trees", "20")[0])
     parts = [found[phase, "one model", "forest"] for phase in ("Decode", "Prefill")]
     check("error of both phases", abs(mape - sum(f[0] * f[2] for f in parts) / n) < 0.00051, mape)
-    table = [struct.unpack_from("<dd", p, 112 + 16 * i) for i in range(N_SLOTS)]
+    table = [struct.unpack_from("<dd", p, 128 + 16 * i) for i in range(N_SLOTS)]
     check("importances are shares", abs(sum(t[0] for t in table) - 1) < 1e-9 and min(t[0] for t in table) >= 0, table)
     check("what models do not see has none", all(table[i][0] == 0 for i in INERT) and table[8][1] == 0, table)
     constant = [table[i] for i in (10, 12, 14, 17, 18, 19, 20, 25, 26, 29, 32, 33, 36, 38)]
@@ -236,7 +237,7 @@ def check_interval(program, folder, rows):
     out = os.path.join(folder, "unlike.bin")
     train(program, write(os.path.join(folder, "unlike.csv"), unlike), "-o", out)
     with open(out, "rb") as f:
-        confidence, = struct.unpack_from("<d", f.read(), 784 + 64)  # src/tuner/regressor_bytes.c
+        confidence, = struct.unpack_from("<d", f.read(), 800 + 64)  # src/tuner/regressor_bytes.c
     check("confidence is of models that were held out", confidence < 0.6, confidence)
 
 

@@ -30,9 +30,10 @@
  * yields only to one that is faster by more than 1.5 % with 99.8 % confidence; at the end of the
  * race 95 % are enough, and so is a median of 3 % that is above 0 with 95 %. Then the winner runs
  * alone but for audits: now and then eight turns against another arm. At any time all audits
- * together have cost at most 0.6 % of the time, and two runs. Where audits say again and again that
- * the other arm is faster, there is a new race, on the same account; after a change twice the gain
- * is asked for during 10,000 rewards. Speed that changes for all arms alike changes nothing.
+ * together have cost at most 0.6 % of the time (audit_share), and two runs. Where audits say again
+ * and again that the other arm is faster, there is a new race, on the same account; after a change
+ * twice the gain is asked for during 10,000 rewards. Speed that changes for all arms alike changes
+ * nothing.
  *  - FIXED: the first arm that was announced.
  *
  *  A bandit belongs to one thread at a time.
@@ -69,11 +70,12 @@ typedef struct trueno_bandit_options {
     double mean0;                /**< THOMPSON: prior mean of a reward */
     double sd0; /**< THOMPSON: its prior standard deviation, the root of the variance's prior
                    mean; above 0 */
+    double audit_share; /**< AUDIT: of the time that audits may lose, 0 (there are none) to 0.1 */
 } trueno_bandit_options;
 
 #define TRUENO_BANDIT_OPTIONS_INIT                                                                 \
     {                                                                                              \
-        sizeof(trueno_bandit_options), TRUENO_BANDIT_UCB1, 1, 1, 2, 2, 0.5, 0.25                   \
+        sizeof(trueno_bandit_options), TRUENO_BANDIT_UCB1, 1, 1, 2, 2, 0.5, 0.25, 0.006            \
     }
 
 /** Picks kernels and learns from it. */

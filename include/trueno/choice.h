@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /** @file choice.h
- *  What is chosen: a product to be computed, and the kernel that is to compute it.
+ *  What is chosen: a product to be computed and the kernel that is to compute it, or a pass over a
+ * whole model and the number of threads that are to.
  *
  *  A *family* (trueno_kernel) says what kind of kernel it is; a *variant* is an entry of the
  *  registry (kernels.h) and is what runs. Variants that compete for a problem give the same bits.
@@ -15,21 +16,37 @@
 extern "C" {
 #endif
 
-/** A product of packed weights [rows, cols] with n_cols vectors of `cols` floats. */
+/** What a problem is. Values are frozen. */
+typedef enum trueno_problem_kind {
+    TRUENO_PROBLEM_PRODUCT = 0, /**< one matrix product: a kernel is chosen */
+    TRUENO_PROBLEM_PASS = 1     /**< all layers of a model once: a number of threads is chosen */
+} trueno_problem_kind;
+
+/** A product of packed weights [rows, cols] with n_cols vectors of `cols` floats; or a pass. */
 typedef struct trueno_problem {
     size_t struct_size;
-    trueno_dtype type;  /**< of the weights, as in the file */
-    uint32_t n_cols;    /**< vectors at once, M; 1 or more */
-    size_t rows;        /**< of the weights: outputs, N */
-    size_t cols;        /**< of the weights: inputs, K */
-    uint32_t threads;   /**< that compute together; 1 or more */
+    trueno_dtype type;  /**< of the weights, as in the file; of a pass: that holds most bytes */
+    uint32_t n_cols;    /**< vectors at once, M; 1 or more; of a pass: tokens */
+    size_t rows;        /**< of the weights: outputs, N; of a pass: layers x width of the widest
+                           feed-forward */
+    size_t cols;        /**< of the weights: inputs, K; of a pass: width of the model */
+    uint32_t threads;   /**< that compute together; 1 or more; of a pass: that may at most */
     trueno_phase phase; /**< decode or prefill */
+    trueno_problem_kind kind; /**< product or pass */
 } trueno_problem;
 
 #define TRUENO_PROBLEM_INIT                                                                        \
     {                                                                                              \
-        sizeof(trueno_problem), TRUENO_TYPE_Q4_K, 1, 0, 0, 1, TRUENO_PHASE_DECODE                  \
+        sizeof(trueno_problem), TRUENO_TYPE_Q4_K, 1, 0, 0, 1, TRUENO_PHASE_DECODE,                 \
+            TRUENO_PROBLEM_PRODUCT                                                                 \
     }
+
+/** A pass of n_tokens tokens over a model as its features say, with up to cpu_threads threads: what
+ * trueno_tuner_begin_pass is asked with. The phase is decode up to 8 tokens, else prefill.
+ *  @return OK; ERR_ARGUMENT: NULL, no tokens; ERR_INVALID_FEATURE: as trueno_features_validate, or
+ * the geometry is unknown */
+TRUENO_API trueno_status trueno_problem_of_pass(trueno_problem *out, const trueno_features *f,
+                                                uint32_t n_tokens, trueno_error *err);
 
 /** Number of the context that a problem belongs to: problems of one context share what was
  * measured. All fields count; n_cols by buckets (1 to 16 each for itself, then up to 24, 32, 48,

@@ -10,6 +10,12 @@
  * and compute, which act through the floor, nor the four features that cannot change the time of a
  * kernel.
  *
+ *  What a prediction owes to single features is told against a *reference run* on a device of its
+ * kind: TinyLlama's shape (1.1 B weights) in Q4_K, one sequence of 512 tokens, decoding behind them
+ * or evaluating all of them as a prompt; a GPU of 1000 GB/s, 100 TFLOPS and 128 SMs, or a CPU of 50
+ * GB/s, 2 TFLOPS and 4 threads. Where the reference is outside of what a model was trained on, the
+ * nearest value inside takes its place, so what never varied has no effect.
+ *
  *     trueno_regressor *r;
  *     trueno_regressor_with_random_forest(ctx, &r, 100, NULL, &err);
  *     trueno_regressor_train_random_forest(r, &report, features, tps, n, &err);
@@ -38,6 +44,17 @@ typedef enum trueno_bound {
     TRUENO_BOUND_COMPUTE = 1 /**< operations over peak */
 } trueno_bound;
 
+/** Most features that a prediction lists. */
+#define TRUENO_TOP_FEATURES 5
+
+/** What one feature does to a prediction. */
+typedef struct trueno_feature_effect {
+    trueno_feature
+        feature;   /**< bits_per_weight stands for how weights are stored, slots 20 to 29 */
+    double effect; /**< ln(tokens/s as predicted / tokens/s if this feature alone were that of the
+                      reference run); what a forest thinks of that, by its first 32 trees */
+} trueno_feature_effect;
+
 /** Throughput of one run. */
 typedef struct trueno_prediction {
     size_t struct_size;
@@ -53,12 +70,21 @@ typedef struct trueno_prediction {
     trueno_source source;    /**< what predicted */
     trueno_bound bound;      /**< at the roof */
     bool reference_hardware; /**< bandwidth, compute or cores are those of the reference device */
+    uint32_t n_top_features; /**< of them */
+    trueno_feature_effect top_features[TRUENO_TOP_FEATURES]; /**< features with an effect of 0.005
+                                                                or more, the largest first; what
+                                                                running added is in no feature */
 } trueno_prediction;
 
 #define TRUENO_PREDICTION_INIT                                                                     \
     {                                                                                              \
         sizeof(trueno_prediction), 0, 0, 0, 0, 0, 0, 0, 0, TRUENO_SOURCE_PRIOR,                    \
-            TRUENO_BOUND_MEMORY, false                                                             \
+            TRUENO_BOUND_MEMORY, false, 0,                                                         \
+        {                                                                                          \
+            {                                                                                      \
+                TRUENO_FEATURE_MODEL_PARAMS_B, 0                                                   \
+            }                                                                                      \
+        }                                                                                          \
     }
 
 /** How a forest grows. */

@@ -14,13 +14,15 @@
  *  | learner.h    | learning while running                                            |
  *  | bandit.h     | trying kernels with bounded loss                                  |
  *  | brick.h      | one kernel with assertions and a budget                           |
+ *  | calibrate.h  | measuring now                                                     |
+ *  | store.h      | what was learned, in a file or as bytes                           |
  *
  *     trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
  *     o.mode = TRUENO_TUNER_LEARN;
  *     trueno_tuner_new(ctx, &tuner, &o, &err);
  *     trueno_tuner_recommend(tuner, &rec, &features, &err);
- *     ... run rec.kernel.variant, measure ns ...
- *     trueno_tuner_observe(tuner, rec.kernel.ticket, ns);
+ *     ... run rec.kernel.variant on n_cols columns, measure ns ...
+ *     trueno_tuner_observe(tuner, rec.kernel.ticket, ns, n_cols);
  *     trueno_tuner_save(tuner, &err);
  *
  *  Kernels compete only with kernels that give the same bits, so no choice changes a result. What
@@ -39,12 +41,14 @@
 #include "bandit.h"
 #include "base.h"
 #include "brick.h"
+#include "calibrate.h"
 #include "choice.h"
 #include "classifier.h"
 #include "features.h"
 #include "learner.h"
 #include "machine.h"
 #include "predict.h"
+#include "store.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -61,7 +65,8 @@ typedef enum trueno_tuner_mode {
     TRUENO_TUNER_LEARN = 3   /**< observations change later choices */
 } trueno_tuner_mode;
 
-/** Options of a tuner. Zero: the default in brackets. */
+/** Options of a tuner. Zero: the default in brackets. Whether kernels compete that change the order
+ * of sums is a matter of the context (trueno_ctx_options.numerics). */
 typedef struct trueno_tuner_options {
     size_t struct_size;
     trueno_tuner_mode mode; /**< [FROZEN by TRUENO_TUNER_OPTIONS_INIT] */
@@ -70,11 +75,23 @@ typedef struct trueno_tuner_options {
     size_t blob_bytes;      /**< of blob */
     uint64_t expect_digest; /**< STRICT: trueno_tuner_digest that the store must have [any] */
     uint64_t seed;          /**< of exploration [1] */
+    trueno_effort effort;   /**< of calibrations that have no options [RAPID; NORMAL by the INIT];
+                               PATIENT lets sessions try kernels that are expected to be far behind */
+    double audit_share;     /**< of the time that may be lost by comparing the choice with others
+                               once it is made, at most 0.1 [0.006] */
+    uint64_t max_scratch_bytes; /**< of the weights that a calibration measures with; below twice
+                                   the last cache they are read from it [twice the last cache, at
+                                   most 512 MiB] */
+    uint64_t (*clock_fn)(void *user); /**< nanoseconds that never go back, by which sessions and
+                                         calibrations measure, each on its own threads [the
+                                         system's monotonic clock] */
+    void *clock_user;                 /**< passed to clock_fn */
 } trueno_tuner_options;
 
 #define TRUENO_TUNER_OPTIONS_INIT                                                                  \
     {                                                                                              \
-        sizeof(trueno_tuner_options), TRUENO_TUNER_FROZEN, NULL, NULL, 0, 0, 1                     \
+        sizeof(trueno_tuner_options), TRUENO_TUNER_FROZEN, NULL, NULL, 0, 0, 1,                    \
+            TRUENO_EFFORT_NORMAL, 0, 0, NULL, NULL                                                 \
     }
 
 /** A tuner. */
@@ -130,11 +147,16 @@ TRUENO_API const char *trueno_tuner_version(const trueno_tuner *t);
 
 /* --------------------------------------------------------------- answers */
 
-/** How to run. */
+/** How to run. A pass has one number of threads for all that it does, attention included. */
 typedef struct trueno_run_plan {
-    uint32_t threads; /**< that compute; cpu_threads of the features if nothing better is known */
-    uint32_t batch_tile; /**< columns of one tile of the kernel that was chosen; 0: none was */
-    uint32_t draft;      /**< speculative tokens, as asked for */
+    uint32_t prefill_threads; /**< that compute a pass of prompt_tokens tokens (512 if the features
+                                 say none): the measured choice, else cpu_threads */
+    uint32_t decode_threads; /**< the same for a pass of one token and the drafts of a sequence, all
+                                sequences together */
+    uint32_t batch_tile;     /**< columns of one tile of the kernel that was chosen; 0: none was */
+    uint32_t draft; /**< speculative tokens a pass: as asked for until trueno_tuner_observe_drafts
+                       told how many are accepted, then the fastest of what was asked for, 0, 1, 2,
+                       4 and 8 by prediction */
 } trueno_run_plan;
 
 /** Everything the tuner says of one run. */
@@ -169,22 +191,24 @@ TRUENO_API size_t trueno_recommendation_format(char *buf, size_t cap,
 TRUENO_API trueno_status trueno_tuner_predict(trueno_tuner *t, trueno_prediction *out,
                                               const trueno_features *f, trueno_error *err);
 
-/** The kernel for one problem, and the ticket of its measurement. */
+/** What is chosen for one problem, and the ticket of its measurement. */
 typedef struct trueno_pick {
     size_t struct_size;
-    const char *variant;         /**< registry entry; static storage */
+    const char *variant;         /**< registry entry; static storage; NULL for a pass */
+    uint32_t threads;            /**< that compute: of a pass the choice, else the problem's */
     trueno_choice_source source; /**< who chose it */
     uint64_t ticket;             /**< for trueno_tuner_observe; 0 if the mode learns nothing */
 } trueno_pick;
 
 #define TRUENO_PICK_INIT                                                                           \
     {                                                                                              \
-        sizeof(trueno_pick), NULL, TRUENO_CHOICE_DEFAULT, 0                                        \
+        sizeof(trueno_pick), NULL, 0, TRUENO_CHOICE_DEFAULT, 0                                     \
     }
 
-/** The kernel for a problem: a read of a table, without lock or allocation once the context is
+/** The choice for a problem: a read of a table, without lock or allocation once the context is
  * known (the first call of a context adds it; the table holds 1024, later ones get the default).
- *  @return OK; ERR_ARGUMENT; ERR_UNSUPPORTED (no kernel computes it); ERR_STRICT_MISS */
+ *  @return OK; ERR_ARGUMENT; ERR_UNSUPPORTED (no kernel computes it); ERR_STRICT_MISS: a product
+ * whose choice is not stored; passes get the default */
 TRUENO_API trueno_status trueno_tuner_plan(trueno_tuner *t, trueno_pick *out,
                                            const trueno_problem *p);
 
@@ -196,10 +220,49 @@ TRUENO_API trueno_status trueno_tuner_explain(trueno_tuner *t, char *buf, size_t
 
 /* -------------------------------------------------------------- learning */
 
-/** What a call of the kernel with this ticket took. Lock-free: it goes to a ring of 4096 entries
- * that trueno_tuner_tick empties; if that is full it is dropped and counted. Ticket 0: nothing.
+/** What a call of the kernel with this ticket took, for so many columns (0: as many as the
+ * context's bucket goes up to, see trueno_problem_context). Lock-free: it goes to a ring of 4096
+ * entries that trueno_tuner_tick empties; if that is full it is dropped and counted. Ticket 0:
+ * nothing.
  *  @return OK; ERR_ARGUMENT (a ticket that is none, ns 0) */
-TRUENO_API trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns);
+TRUENO_API trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns,
+                                              uint64_t columns);
+
+/** A pass over a model whose threads the tuner chooses. A session with a tuner does this itself. */
+typedef struct trueno_pass {
+    size_t struct_size;
+    trueno_problem problem; /**< in: trueno_problem_of_pass, with the most threads that may
+                               compute */
+    uint32_t threads;       /**< out: that are to compute this pass */
+    bool compares;          /**< out: it is one of a comparison; kernels should stay the same */
+    trueno_choice_source source; /**< out: who chose */
+    uint64_t ticket;             /**< out: of trueno_tuner_end_pass; 0: nothing is to be told */
+} trueno_pass;
+
+#define TRUENO_PASS_INIT                                                                           \
+    {                                                                                              \
+        sizeof(trueno_pass), TRUENO_PROBLEM_INIT, 0, false, TRUENO_CHOICE_DEFAULT, 0               \
+    }
+
+/** Says with how many threads to compute the pass. Compared are all threads, half of them, one, and
+ * the CPUs that the control group allows, where the machine's measured bandwidth and peak do not
+ * rule them out (more than 1.5 times as slow); where nothing was measured, half of them for
+ * decoding. No results depend on it. In mode LEARN the context is the caller's until
+ * trueno_tuner_end_pass; others get its choice meanwhile, and are not asked to measure.
+ *  @return OK; ERR_ARGUMENT (the problem is no pass) */
+TRUENO_API trueno_status trueno_tuner_begin_pass(trueno_tuner *t, trueno_pass *pass);
+
+/** Tells what the pass took, for so many tokens (0: the problem's n_cols). ns 0: it was not whole,
+ * and teaches nothing. The ticket is used up. @return OK; ERR_ARGUMENT: t or pass is NULL, or a
+ * ticket that is none, or was used before */
+TRUENO_API trueno_status trueno_tuner_end_pass(trueno_tuner *t, trueno_pass *pass, uint64_t ns,
+                                               uint64_t tokens);
+
+/** Tells how many of the `checked` drafts that were looked at (up to the first that was rejected,
+ * that included) were accepted. In LEARN, plan.draft and experiments go by all that was told.
+ *  @return OK; ERR_ARGUMENT (accepted above checked) */
+TRUENO_API trueno_status trueno_tuner_observe_drafts(trueno_tuner *t, uint64_t checked,
+                                                     uint64_t accepted);
 
 /** What a whole run reached, in tokens per second of all sequences together. In LEARN the regressor
  * learns from it at once, and a run on the CPU that was faster than its roof raises the bandwidth
@@ -257,12 +320,14 @@ typedef struct trueno_accuracy {
     size_t n;                            /**< rows that the predicting model had not seen */
     const char *split;                   /**< how they were held out; static storage */
     char machine[TRUENO_MACHINE_ID_MAX]; /**< of the measurements, in words; "" if unknown */
+    char date[11];                       /**< UTC, "2026-11-27": of the last of them, or of the
+                                            training if it does not know; "" if unknown */
     uint64_t data_hash;                  /**< of features and rates */
 } trueno_accuracy;
 
 #define TRUENO_ACCURACY_INIT                                                                       \
     {                                                                                              \
-        sizeof(trueno_accuracy), 0, NULL, {0}, 0                                                   \
+        sizeof(trueno_accuracy), 0, NULL, {0}, {0}, 0                                              \
     }
 
 /** Mean absolute percentage error, as a fraction, of the last training or calibration on rows that
@@ -270,129 +335,13 @@ typedef struct trueno_accuracy {
 TRUENO_API trueno_status trueno_tuner_throughput_mape(const trueno_tuner *t, double *mape,
                                                       trueno_accuracy *detail);
 
-/* ----------------------------------------------------------- calibration */
-
-/** How much time a calibration takes if it is not told. Values are frozen. */
-typedef enum trueno_effort {
-    TRUENO_EFFORT_RAPID = 0,  /**< 2 s */
-    TRUENO_EFFORT_NORMAL = 1, /**< 10 s */
-    TRUENO_EFFORT_PATIENT = 2 /**< 60 s */
-} trueno_effort;
-
-/** Options of trueno_tuner_calibrate. Zero: the default in brackets. */
-typedef struct trueno_calibrate_options {
-    size_t struct_size;
-    trueno_effort effort;           /**< [RAPID; NORMAL by the INIT] */
-    uint32_t budget_ms;             /**< [of the effort] */
-    const trueno_problem *problems; /**< contexts that matter [typical shapes of 1.1 B models in
-                                       Q4_K, Q6_K and Q8_0, decode and prefill] */
-    size_t n_problems;              /**< how many; 0: the typical ones */
-    uint32_t threads;               /**< of the default problems [all usable] */
-} trueno_calibrate_options;
-
-#define TRUENO_CALIBRATE_OPTIONS_INIT                                                              \
-    {                                                                                              \
-        sizeof(trueno_calibrate_options), TRUENO_EFFORT_NORMAL, 0, NULL, 0, 0                      \
-    }
-
-/** What a calibration found. */
-typedef struct trueno_calibration {
-    size_t struct_size;
-    char hardware_id[96]; /**< trueno_machine.id */
-    double read_gbs;      /**< measured read bandwidth, 10^9 B/s */
-    double int8_gmacs;    /**< measured peak of 8-bit products, 10^9/s */
-    double local_mape;    /**< mean error of predicted rates of products, as a fraction, on contexts
-                             that were not fitted; NaN: too few */
-    double mape_before;   /**< the same without what was fitted */
-    double improvement_pct; /**< 100 x (1 - local_mape / mape_before); may be negative */
-    bool applied;        /**< what was fitted is used: only if it helped beyond noise, and only by
-                            a regressor that was not trained */
-    uint32_t n_contexts; /**< measured */
-    uint32_t n_changed;  /**< whose kernel is no longer the default */
-    uint64_t n_measurements; /**< kernel runs that were timed */
-    double mde_pct;     /**< smallest difference that could be told, by timing one kernel as two */
-    double duration_ms; /**< of the whole call */
-    bool noisy;         /**< the machine was too unsteady to choose (mde above 1.5 %) */
-    bool partial; /**< the budget ended, or it was cancelled, before all contexts were measured */
-} trueno_calibration;
-
-#define TRUENO_CALIBRATION_INIT                                                                    \
-    {                                                                                              \
-        sizeof(trueno_calibration), {0}, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, false, false         \
-    }
-
-/** Measures this machine and the candidates of the given problems, interleaved and in pairs, on
- * weights that come from memory, and keeps to the budget. Reports progress "calibrate" in ms and
- * polls cancel; what was measured until then counts. Not in modes OFF and STRICT.
- *  @return OK; ERR_ARGUMENT; ERR_BUSY; ERR_NO_MEMORY; ERR_READ_ONLY (mode) */
-TRUENO_API trueno_status trueno_tuner_calibrate(trueno_tuner *t, trueno_calibration *out,
-                                                const trueno_calibrate_options *opt,
-                                                trueno_error *err);
-
-/** What the machine can do, as far as t knows it: from calibrations and from profiles that it was
- * given, now or in processes before. @return OK; ERR_ARGUMENT; ERR_BUSY; ERR_NOT_MEASURED (out is
- * empty) */
-TRUENO_API trueno_status trueno_tuner_profile(trueno_tuner *t, trueno_machine_profile *out,
-                                              trueno_error *err);
-
-/** Keeps what trueno_machine_measure found, for later runs and for the store.
- *  @return OK; ERR_ARGUMENT; ERR_BUSY; ERR_READ_ONLY (modes OFF and STRICT); ERR_NO_MEMORY */
-TRUENO_API trueno_status trueno_tuner_remember_profile(trueno_tuner *t,
-                                                       const trueno_machine_profile *profile,
-                                                       trueno_error *err);
-
-/* ----------------------------------------------------------------- store */
-
-/** File of the tuner when no path is given: $XDG_CACHE_HOME/trueno/tuner.trw if that is absolute,
- * else $HOME/.cache/trueno/tuner.trw. Ends with a NUL.
- *  @return OK; ERR_ARGUMENT (cap too small); ERR_NOT_FOUND (neither is set) */
-TRUENO_API trueno_status trueno_tuner_cache_path(char *buf, size_t cap);
-
-/** Merges with what the file holds by now and replaces it at once or not at all. Without a file:
- * OK, and nothing is written. @return OK; ERR_READ_ONLY; ERR_IO; ERR_VERSION (the file is of a
- * newer library, and stays); ERR_NO_MEMORY; ERR_BUSY. What t knows is not lost by a failure. */
-TRUENO_API trueno_status trueno_tuner_save(trueno_tuner *t, trueno_error *err);
-
-/** What reading the store at the start came to: OK also for no file. */
-TRUENO_API trueno_status trueno_tuner_store_status(const trueno_tuner *t);
-
-/** Formats of a store outside the tuner. */
-typedef enum trueno_store_format {
-    TRUENO_STORE_BINARY = 0,
-    TRUENO_STORE_JSON = 1
-} trueno_store_format;
-
-/** All that t knows: of kernels, of the machine, and what its models learned. *len: bytes needed
- * (JSON: without a NUL, and none is written).
- *  @return OK; ERR_ARGUMENT (cap too small; *len is set); ERR_NO_MEMORY; ERR_BUSY */
-TRUENO_API trueno_status trueno_tuner_export(trueno_tuner *t, void *buf, size_t cap, size_t *len,
-                                             trueno_store_format format, trueno_error *err);
-
-/** Joins an export of either format, all of it or nothing.
- *  @return OK; ERR_TRUNCATED, ERR_FORMAT, ERR_VERSION, ERR_CORRUPT, ERR_TOO_LARGE (t is as before);
- * ERR_NO_MEMORY; ERR_BUSY; ERR_READ_ONLY (modes OFF and STRICT) */
-TRUENO_API trueno_status trueno_tuner_import(trueno_tuner *t, const void *buf, size_t len,
-                                             trueno_error *err);
-
-/** Joins what another tuner knows. @return as trueno_tuner_import */
-TRUENO_API trueno_status trueno_tuner_merge(trueno_tuner *t, trueno_tuner *other,
-                                            trueno_error *err);
-
-/** Forgets what was learned of kernels on this machine (not what models learned of runs); the
- * default runs again, and merging with an older store does not bring it back. @return OK; ERR_BUSY;
- * ERR_NO_MEMORY */
-TRUENO_API trueno_status trueno_tuner_forget(trueno_tuner *t, trueno_error *err);
-
-/** Number that two tuners share if they know the same; 0: another call was running, or there was no
- * memory. */
-TRUENO_API uint64_t trueno_tuner_digest(trueno_tuner *t);
-
 /* ------------------------------------------------------------ statistics */
 
-/** Counters since the tuner was made. */
+/** Counters since the tuner was made. Problems that are found in the table are not counted, as
+ * nothing is written then. */
 typedef struct trueno_tuner_stats {
     size_t struct_size;
-    uint64_t contexts;     /**< in the table */
+    uint64_t contexts;     /**< in the table: problems that were not found there, and added */
     uint64_t full;         /**< problems that found the table full */
     uint64_t stored_used;  /**< contexts that began with a stored choice */
     uint64_t stored_stale; /**< whose stored choice was of another build or machine, and unused */
@@ -406,11 +355,24 @@ typedef struct trueno_tuner_stats {
     uint64_t audits;       /**< comparisons of the choice with another kernel after its race */
     uint64_t audit_excess_ns; /**< time that these took longer than the choice alone would have */
     uint64_t retunes;         /**< races that audits called for */
+    int64_t ledger_credit_ns; /**< that audits may still lose, of all contexts */
+    uint64_t races;           /**< that were decided */
+    uint64_t inconclusive;    /**< of them, those whose winner is not proven to be faster or as fast
+                                 as all others: the measurements ended first */
+    uint64_t noisy;           /**< calibrations that could choose nothing */
+    uint64_t drafts_checked;  /**< as told */
+    uint64_t drafts_accepted; /**< as told */
+    double coverage;     /**< share of the last runs (up to 500) within their interval; NaN: none */
+    double regret_upper; /**< upper end of the 95 % interval of the time that was lost, in all
+                            contexts, by calls of others than the best kernel, as a share of the
+                            calls; NaN: nothing was compared */
+    trueno_store_report store; /**< of the store that it began with */
 } trueno_tuner_stats;
 
 #define TRUENO_TUNER_STATS_INIT                                                                    \
     {                                                                                              \
-        sizeof(trueno_tuner_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                       \
+        sizeof(trueno_tuner_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, TRUENO_STORE_REPORT_INIT                                                            \
     }
 
 /** @return OK; ERR_ARGUMENT */

@@ -12,7 +12,6 @@
 #include "model/pass.h"
 #include "model/rope.h"
 
-#include "base/clock.h"
 #include "base/ctx.h"
 #include "simd/math.h"
 
@@ -424,9 +423,9 @@ bool tr_forward(trueno_session *s, const trueno_token *tokens, uint32_t n, uint3
                         .n_out = n_out,
                         .logits_row = logits_row,
                         .alone = n <= TR_NT_MAX,
-                        .began_ns = s->plan.profile ? tr_now_ns() : 0};
+                        .began_ns = s->plan.profile ? tr_plan_now(&s->plan) : 0};
     atomic_init(&p.stop, false);
-    tr_pool_run(s->pool, forward, &p);
+    tr_pool_run_on(s->pool, s->plan.pass.threads, forward, &p);
     bool whole = !atomic_load(&p.stop);
     tr_plan_end(&s->plan, &p, whole);
     return whole;

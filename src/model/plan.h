@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Which kernels a session runs, by the word of a tuner, and what its stages take.
+/* Which kernels a session runs and on how many threads, by the word of a tuner, and what its stages
+ * take.
  *
  * Products of one shape and type are one kind. For the number of tokens of a batch each kind has a
  * slot of the tuner's table (tuner/dispatch.h), looked up when that number changes. In mode LEARN a
  * pass takes the slots that nobody else has, to learn from them: each layer may then have another
- * kernel, and layers are compared with one another. All kernels of a slot give the same bits. */
+ * kernel, and layers are compared with one another. All kernels of a slot give the same bits. Once
+ * they are decided, whole passes are compared with others on fewer threads; meanwhile kernels stay
+ * as they are. */
 #ifndef TR_PLAN_H
 #define TR_PLAN_H
 
@@ -36,9 +39,13 @@ struct tr_plan {
     trueno_problem kinds[TR_PLAN_KINDS];
     uint8_t output;   /* kind of the output matrix; TR_PLAN_KINDS: none */
     uint8_t *kind_of; /* [n_layer][TR_STAGE_COUNT]; TR_PLAN_KINDS: none */
+    trueno_pass pass; /* the running one; its problem but for the number of tokens is the model's */
+    uint64_t began_ns; /* when it began, where the tuner wants to know */
+    bool undecided;    /* kernels of the last pass that learned are being compared */
     struct tr_slot *slots[TR_PLAN_KINDS];
-    bool taken[TR_PLAN_KINDS];     /* for the length of a pass, to learn from */
-    uint32_t n, n_out;             /* tokens and logits that the slots are of; 0: none yet */
+    bool taken[TR_PLAN_KINDS]; /* for the length of a pass, to learn from */
+    uint32_t n, n_out,
+        n_threads; /* tokens, logits and threads that the slots are of; 0: none yet */
     uint32_t arms[TR_STAGE_COUNT]; /* of the slots, that run or will run next */
     struct tr_stage_time times[TR_STAGE_COUNT];
     uint64_t passes, tokens, decoded, decode_ns;
@@ -54,9 +61,14 @@ void tr_plan_free(struct tr_plan *plan, trueno_ctx *ctx);
 /* The bytes that tr_plan_init allocates. */
 uint64_t tr_plan_bytes(const trueno_model *m);
 
-/* Before a pass of n tokens and n_out rows of logits: the slots of its products. ERR_STRICT_MISS.
- */
-trueno_status tr_plan_look_up(struct tr_plan *plan, uint32_t n, uint32_t n_out, trueno_error *err);
+/* Before a pass of n tokens and n_out rows of logits: its threads (plan->pass.threads) and the
+ * slots of its products. ERR_STRICT_MISS. Each success is followed by tr_plan_leave. */
+trueno_status tr_plan_enter(struct tr_plan *plan, uint32_t n, uint32_t n_out, trueno_error *err);
+/* whole: it was not cancelled. */
+void tr_plan_leave(struct tr_plan *plan, bool whole);
+
+/* By the clock that stages are measured with. */
+uint64_t tr_plan_now(const struct tr_plan *plan);
 
 /* Before a pass's first layer: sets p->by of its first stage and p->timed. */
 void tr_plan_begin(struct tr_plan *plan, struct tr_pass *p);

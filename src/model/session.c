@@ -358,10 +358,11 @@ static trueno_status eval_batches(trueno_session *s, const trueno_token *tokens,
         bool last = done + part == n;
         uint32_t n_out = mode == TRUENO_LOGITS_ALL ? part : mode == TRUENO_LOGITS_LAST && last;
         uint32_t row = mode == TRUENO_LOGITS_ALL ? done : 0;
-        trueno_status status = tr_plan_look_up(&s->plan, part, n_out, &s->error);
+        trueno_status status = tr_plan_enter(&s->plan, part, n_out, &s->error);
         if (status != TRUENO_OK) return status;
-        if (!tr_forward(s, tokens + done, part, s->n_past + done, n_out, row))
-            return tr_fail(&s->error, TRUENO_ERR_CANCELLED, "eval: cancelled");
+        bool whole = tr_forward(s, tokens + done, part, s->n_past + done, n_out, row);
+        tr_plan_leave(&s->plan, whole);
+        if (!whole) return tr_fail(&s->error, TRUENO_ERR_CANCELLED, "eval: cancelled");
     }
     return TRUENO_OK;
 }

@@ -42,6 +42,9 @@ static trueno_status check_options(const trueno_bandit_options *o, trueno_error 
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "bandit: mean0 is %g, must be finite", o->mean0);
     if (!(isfinite(o->sd0) && o->sd0 > 0))
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "bandit: sd0 is %g, must be above 0", o->sd0);
+    if (!(o->audit_share >= 0 && o->audit_share <= TR_MAX_AUDIT_SHARE))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "bandit: audit_share is %g, must be 0 to %g",
+                       o->audit_share, TR_MAX_AUDIT_SHARE);
     return TRUENO_OK;
 }
 

@@ -2,7 +2,6 @@
 /* Products with cold weights, timed one by one (bed.h). */
 #include "tuner/bed.h"
 
-#include "base/clock.h"
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -65,7 +64,8 @@ static bool sizes(struct tr_bed *b, const trueno_problem *p, uint64_t ring_bytes
     uint32_t threads = b->pool ? trueno_pool_size(b->pool) : 1;
     if (!tr_matrix_bytes(&b->copy_bytes, p->type, p->rows, p->cols) || b->copy_bytes == 0)
         return false;
-    b->n_copies = ring_bytes / b->copy_bytes + 1;
+    b->n_copies = ring_bytes / b->copy_bytes;
+    if (b->n_copies == 0) b->n_copies = 1;
     if (b->n_copies > MAX_COPIES) b->n_copies = MAX_COPIES;
     b->scratch_bytes = tr_matmul_scratch_bytes(&b->w);
     return tr_mul(&b->ring_bytes, b->copy_bytes, b->n_copies) && b->ring_bytes <= SIZE_MAX / 2 &&
@@ -133,18 +133,23 @@ static void multiply_part(void *arg, uint32_t tid, uint32_t n_threads)
     tr_matmul_part(&b->w, b->by, b->y, b->w.rows, b->acts, b->m, scratch, b->pool, tid, n_threads);
 }
 
-uint64_t tr_bed_time(struct tr_bed *b, const struct tr_kernel *k)
+uint64_t tr_bed_time(struct tr_bed *b, const struct tr_kernel *k, const struct tr_clock *clock)
 {
     b->by = k;
     b->w.data = b->ring + b->next * b->copy_bytes;
     b->next = (b->next + 1) % b->n_copies;
-    uint64_t before = tr_now_ns();
+    uint64_t before = tr_clock_ns(clock);
     tr_pool_run(b->pool, multiply_part, b);
-    uint64_t ns = tr_now_ns() - before;
+    uint64_t ns = tr_clock_ns(clock) - before;
     return ns > 0 ? ns : 1;
 }
 
 uint64_t tr_bed_bytes(const struct tr_bed *b)
 {
     return b->copy_bytes;
+}
+
+uint64_t tr_bed_ring_bytes(const struct tr_bed *b)
+{
+    return b->ring_bytes;
 }

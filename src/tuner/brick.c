@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -119,12 +118,6 @@ static trueno_status read_config(trueno_brick_config *c, trueno_ctx *ctx, trueno
     return status == TRUENO_OK ? read_budget(c, err) : status;
 }
 
-static uint64_t monotonic_ns(void *user)
-{
-    (void)user;
-    return tr_now_ns();
-}
-
 /* c: as read. */
 static trueno_status make(trueno_brick **out, trueno_ctx *ctx, const trueno_brick_config *c,
                           const struct tr_kernel *kernel, trueno_error *err)
@@ -147,8 +140,7 @@ static trueno_status make(trueno_brick **out, trueno_ctx *ctx, const trueno_bric
     b->problem = *p;
     b->budget_us = c->budget_us_per_token;
     b->enforce_budget = c->enforce_budget;
-    b->clock_fn = c->clock_fn ? c->clock_fn : monotonic_ns;
-    b->clock_user = c->clock_user;
+    b->clock = (struct tr_clock){c->clock_fn, c->clock_user};
     b->profile = nothing;
     tr_ctx_ref(ctx);
     *out = b;
@@ -312,9 +304,9 @@ trueno_status trueno_brick_run(trueno_brick *b, trueno_brick_result *out, const 
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "brick: ldy %zu is less than %zu rows", io->ldy,
                        b->problem.rows);
 
-    uint64_t start = b->clock_fn(b->clock_user);
+    uint64_t start = tr_clock_ns(&b->clock);
     tr_brick_compute(b, io->y, io->ldy, io, n, b->kernel, NULL);
-    uint64_t end = b->clock_fn(b->clock_user);
+    uint64_t end = tr_clock_ns(&b->clock);
     r.ns = end > start ? end - start : 0;
     r.tokens = n;
     r.us_per_token = (double)r.ns / 1e3 / (double)n;

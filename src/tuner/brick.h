@@ -3,6 +3,7 @@
 #ifndef TR_BRICK_H
 #define TR_BRICK_H
 
+#include "base/clock.h"
 #include "simd/kernel.h"
 #include "trueno/brick.h"
 
@@ -29,8 +30,7 @@ struct trueno_brick {
     trueno_problem problem; /* n_cols is the most of a run */
     double budget_us;       /* per column; 0: none */
     bool enforce_budget;
-    uint64_t (*clock_fn)(void *user);
-    void *clock_user;
+    struct tr_clock clock;
     uint8_t *acts; /* packed, of min(problem.n_cols, TR_MATMUL_COLS) columns */
     trueno_brick_profile profile;
     uint32_t n_assertions;

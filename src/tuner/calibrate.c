@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* First-run calibration: the machine's roofs, races of the kernels of the contexts that matter, and
- * the losses that are usual here (trueno/tuner.h).
+ * the losses that are usual here (trueno/calibrate.h).
  *
  * Every race is run by the policy that also learns inside an application (policy.h): interleaved
  * calls, differences within turns, the default leaves only when another one is proven faster. */
-#include "base/clock.h"
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -27,6 +26,8 @@ enum { GATE_BLOCKS = 12, MAX_CONTEXTS = 256, MAX_CALLS = 2000 };
 /* Copies of the weights are this many times the last cache, and at most this large. */
 #define RING_CACHES 2
 #define RING_MAX    ((uint64_t)512 << 20)
+/* Below so many caches they are hot. */
+#define COLD_CACHES 1.5
 
 /* One context, and what its default takes. */
 struct context {
@@ -48,12 +49,13 @@ struct run {
 
 static bool over(const struct run *r)
 {
-    return tr_now_ns() >= r->until || tr_cancelled(r->t->ctx);
+    return tr_clock_ns(&r->t->clock) >= r->until || tr_cancelled(r->t->ctx);
 }
 
 static void show_progress(const struct run *r)
 {
-    uint64_t total = (r->until - r->began) / 1000000, done = (tr_now_ns() - r->began) / 1000000;
+    uint64_t total = (r->until - r->began) / 1000000,
+             done = (tr_clock_ns(&r->t->clock) - r->began) / 1000000;
     tr_progress(r->t->ctx, "calibrate", done < total ? done : total, total);
 }
 
@@ -61,7 +63,7 @@ static void show_progress(const struct run *r)
 
 static uint64_t time_call(struct run *r, struct tr_bed *bed, const struct tr_kernel *k)
 {
-    uint64_t ns = tr_bed_time(bed, k);
+    uint64_t ns = tr_bed_time(bed, k, &r->t->clock);
     atomic_fetch_add(&r->t->n.kernel_runs, 1);
     r->out->n_measurements++;
     return r->t->tamper ? r->t->tamper(k, ns) : ns;
@@ -117,6 +119,8 @@ static trueno_status measure_context(struct run *r, struct context *c, trueno_er
     if (!slot || !tr_slot_hold(slot)) return TRUENO_OK;
     trueno_status status = tr_bed_new(&bed, r->t->ctx, &c->problem, r->pool, r->ring_bytes, err);
     if (status == TRUENO_OK) {
+        double ring = (double)tr_bed_ring_bytes(bed);
+        r->out->hot |= ring < COLD_CACHES * (double)trueno_cache_bytes();
         if (!r->gated) gate(r, bed, slot->arms[0]);
         r->gated = true;
         if (!r->out->noisy) tr_slot_begin_race(slot, r->effort);
@@ -206,6 +210,7 @@ static void fit_losses(struct run *r, struct sample *s)
         r->t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
         r->t->accuracy.split = "every second context of a calibration";
         r->t->accuracy.n = judged;
+        tr_accuracy_date(&r->t->accuracy);
         snprintf(r->t->accuracy.machine, sizeof r->t->accuracy.machine, "%s", r->t->machine_id);
         tr_tuner_name_version(r->t);
     }
@@ -245,6 +250,8 @@ static trueno_status read_call(struct run *r, const trueno_calibrate_options *o,
     for (size_t i = 0; i < o->n_problems; i++) {
         trueno_status status = tr_problem_check(&o->problems[i], err);
         if (status != TRUENO_OK) return status;
+        if (o->problems[i].kind != TRUENO_PROBLEM_PRODUCT)
+            return tr_fail(err, TRUENO_ERR_ARGUMENT, "calibration: problem %zu is no product", i);
         if (i > 0 && o->problems[i].threads != o->problems[0].threads)
             return tr_fail(err, TRUENO_ERR_ARGUMENT,
                            "calibration: problems of %u and of %u threads; one number at a time",
@@ -253,12 +260,14 @@ static trueno_status read_call(struct run *r, const trueno_calibrate_options *o,
     }
     if (o->n_problems > 0) threads = o->problems[0].threads;
     if (o->n_problems == 0) usual_contexts(r, threads);
-    r->began = tr_now_ns();
+    r->began = tr_clock_ns(&r->t->clock);
     r->effort = (uint8_t)o->effort; /* the enums are the same */
     if (budget == 0) budget = budgets_ms[o->effort];
     r->until = r->began + (uint64_t)budget * 1000000;
     r->ring_bytes = RING_CACHES * (uint64_t)trueno_cache_bytes();
     if (r->ring_bytes > RING_MAX) r->ring_bytes = RING_MAX;
+    const uint64_t most = r->t->options.max_scratch_bytes;
+    if (most > 0 && r->ring_bytes > most) r->ring_bytes = most;
     return trueno_pool_new(r->t->ctx, &r->pool, threads, err);
 }
 
@@ -294,7 +303,8 @@ static trueno_status calibrate(struct run *r, const trueno_calibrate_options *o,
     if (!samples) return tr_fail(err, TRUENO_ERR_NO_MEMORY, "calibration: no memory");
     fit_losses(r, samples);
     tr_free(r->t->ctx, samples);
-    r->out->duration_ms = (double)(tr_now_ns() - r->began) / 1e6;
+    r->out->duration_ms = (double)(tr_clock_ns(&r->t->clock) - r->began) / 1e6;
+    if (r->out->noisy) atomic_fetch_add(&r->t->n.noisy, 1);
     return tr_tuner_remember(r->t, err);
 }
 
@@ -309,6 +319,7 @@ trueno_status trueno_tuner_calibrate(trueno_tuner *t, trueno_calibration *out,
         return tr_fail(err, TRUENO_ERR_ARGUMENT,
                        "calibration: struct_size is wrong; use TRUENO_CALIBRATION_INIT and "
                        "TRUENO_CALIBRATE_OPTIONS_INIT");
+    if (!opt) o.effort = t->options.effort;
     c.struct_size = out->struct_size;
     c.local_mape = c.mape_before = NAN;
     memcpy(out, &c, sizeof c);
@@ -321,7 +332,10 @@ trueno_status trueno_tuner_calibrate(trueno_tuner *t, trueno_calibration *out,
         r->t = t;
         r->out = &c;
         snprintf(c.hardware_id, sizeof c.hardware_id, "%s", t->machine_id);
+        atomic_store(&t->patient, t->options.effort == TRUENO_EFFORT_PATIENT ||
+                                      o.effort == TRUENO_EFFORT_PATIENT);
         status = calibrate(r, &o, err);
+        atomic_store(&t->patient, t->options.effort == TRUENO_EFFORT_PATIENT);
         trueno_pool_free(r->pool);
         tr_free(t->ctx, r);
     } else {

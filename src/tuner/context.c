@@ -8,6 +8,13 @@
 #include "tuner/features.h"
 #include "tuner/kinds.h"
 
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_THREADS = 1024 }; /* of a pool */
+
 /* Upper edges of the buckets after 16. */
 static const uint32_t edges[] = {24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, UINT32_MAX};
 
@@ -34,7 +41,9 @@ trueno_status tr_problem_check(const trueno_problem *p, trueno_error *err)
     if (!type) return tr_fail(err, TRUENO_ERR_ARGUMENT, "problem: type %d is none", (int)p->type);
     if (p->n_cols == 0) return tr_fail(err, TRUENO_ERR_ARGUMENT, "problem: n_cols is 0");
     if (p->rows == 0) return tr_fail(err, TRUENO_ERR_ARGUMENT, "problem: rows is 0");
-    if (p->cols == 0 || p->cols % type->block != 0)
+    if ((unsigned)p->kind > TRUENO_PROBLEM_PASS)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "problem: kind %d is none", (int)p->kind);
+    if (p->cols == 0 || (p->cols % type->block != 0 && p->kind == TRUENO_PROBLEM_PRODUCT))
         return tr_fail(err, TRUENO_ERR_ARGUMENT,
                        "problem: cols is %zu, not a multiple of the %zu weights in a block of %s",
                        p->cols, (size_t)type->block, type->name);
@@ -59,7 +68,24 @@ uint64_t trueno_problem_context(const trueno_problem *p)
     uint64_t h = mix(0, (uint64_t)p->type << 32 | tr_m_bucket(p->n_cols));
     h = mix(mix(h, p->rows), p->cols);
     h = mix(h, (uint64_t)p->phase << 32 | p->threads);
+    if (p->kind != TRUENO_PROBLEM_PRODUCT) h = mix(h, (uint64_t)p->kind);
     return h ? h : 1;
+}
+
+void tr_threads_name(char name[TR_THREADS_NAME], uint32_t threads)
+{
+    snprintf(name, TR_THREADS_NAME, "threads-%u", (unsigned)threads);
+}
+
+uint32_t tr_threads_named(const char *name)
+{
+    static const char prefix[] = "threads-";
+    char back[TR_THREADS_NAME];
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return 0;
+    unsigned long n = strtoul(name + sizeof prefix - 1, NULL, 10);
+    if (n == 0 || n > MAX_THREADS) return 0;
+    tr_threads_name(back, (uint32_t)n); /* no blanks, signs or zeros before it */
+    return strcmp(back, name) == 0 ? (uint32_t)n : 0;
 }
 
 trueno_status tr_problem_of(trueno_problem *out, const trueno_features *f, trueno_error *err)
@@ -90,6 +116,35 @@ trueno_status tr_problem_of(trueno_problem *out, const trueno_features *f, truen
     return TRUENO_OK;
 }
 
+trueno_status trueno_problem_of_pass(trueno_problem *out, const trueno_features *f,
+                                     uint32_t n_tokens, trueno_error *err)
+{
+    tr_raw_values raw;
+    trueno_problem p = TRUENO_PROBLEM_INIT;
+    if (!out || !f || !TR_STRUCT_OK(out) || n_tokens == 0)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "pass: %s",
+                       !out || !f           ? "an argument is NULL"
+                       : !TR_STRUCT_OK(out) ? "struct_size is wrong; use TRUENO_PROBLEM_INIT"
+                                            : "no tokens");
+    p.struct_size = out->struct_size;
+    memcpy(out, &p, sizeof p);
+    trueno_status status = tr_features_resolve(raw, f, err);
+    if (status != TRUENO_OK) return status;
+    double layers = raw[TRUENO_FEATURE_NUM_LAYERS], width = raw[TRUENO_FEATURE_HIDDEN_DIM];
+    if (layers == TRUENO_UNSET || width == TRUENO_UNSET)
+        return tr_fail(err, TRUENO_ERR_INVALID_FEATURE,
+                       "neither model_params_b nor the geometry is given");
+    p.kind = TRUENO_PROBLEM_PASS;
+    p.type = tr_quant_traits_of(f->quant)->dtype;
+    p.n_cols = n_tokens;
+    p.rows = (size_t)(layers * fmax(raw[TRUENO_FEATURE_INTERMEDIATE_DIM], 1));
+    p.cols = (size_t)width;
+    p.threads = (uint32_t)raw[TRUENO_FEATURE_CPU_THREADS];
+    p.phase = tr_phase_of(n_tokens);
+    memcpy(out, &p, sizeof p);
+    return TRUENO_OK;
+}
+
 /* May stand in for `first`: reads what that one reads, for any number of columns that it takes, and
  * gives its bits. */
 static bool competes(const struct tr_kernel *k, const struct tr_kernel *first,
@@ -108,7 +163,7 @@ size_t tr_candidates(const struct tr_kernel **out, size_t cap, const trueno_ctx 
     const struct tr_kernel *first, *k;
     size_t n = 0;
 
-    if (tr_problem_check(p, NULL) != TRUENO_OK) return 0;
+    if (tr_problem_check(p, NULL) != TRUENO_OK || p->kind != TRUENO_PROBLEM_PRODUCT) return 0;
     trueno_dtype run = tr_x16_type(p->type);
     if (tr_kernel_choose(&first, NULL, ctx, TR_OP_GEMM, run, TR_ACT_NONE, NULL) != TRUENO_OK)
         return 0;

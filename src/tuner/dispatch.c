@@ -7,6 +7,14 @@
 #include "trueno/quantize.h"
 #include "tuner/tuner_impl.h"
 
+#include <math.h>
+
+/* Passes with fewer threads that should take more than this many times as long are not tried. */
+#define WORTH_TRYING 1.5
+
+/* Columns that costs are for in the last bucket, which has no upper edge. */
+enum { LAST_BUCKET = 2048 };
+
 /* ---------------------------------------------------------------------- slots */
 
 /* Where the search for a context begins: multilinear hashing (Carter, Wegman 1979). It takes a
@@ -15,7 +23,7 @@
 static uint32_t start_of(const trueno_problem *p)
 {
     uint64_t kind = (uint64_t)p->type << 32 | tr_m_bucket(p->n_cols);
-    uint64_t how = (uint64_t)p->phase << 32 | p->threads;
+    uint64_t how = (uint64_t)p->kind << 48 | (uint64_t)p->phase << 32 | p->threads;
     uint64_t h = (uint64_t)p->rows * UINT64_C(0xd1342543de82ef95) +
                  (uint64_t)p->cols * UINT64_C(0xaf251af3b0f025b5) +
                  kind * UINT64_C(0x9fb21c651e98df25) + how * UINT64_C(0xda942042e4dd58b5);
@@ -55,12 +63,61 @@ static bool worth_trying(const struct tr_kernel *k, const struct tr_kernel *firs
     return rate_of(k) * share >= rate_of(first);
 }
 
+/* Seconds of a pass for each of its weights, by what was measured of so many threads. */
+static double seconds_of(const trueno_problem *p, const trueno_machine_point *at)
+{
+    const trueno_dtype_info *type = trueno_dtype_get_info(p->type);
+    double bytes = (double)type->block_bytes / (double)type->block;
+    double peak = type->is_quantized ? at->int8_gmacs : at->f32_gmacs;
+    return fmax(bytes / at->read_gbs, (double)p->n_cols / peak);
+}
+
+/* A pass with fewer threads is not tried where what was measured rules it out, nor, without
+ * measurements, but with half of them for decoding. */
+static bool threads_worth_trying(const trueno_tuner *t, const trueno_problem *p, uint32_t threads)
+{
+    trueno_machine_point all, few;
+    if (tr_tuner_point(t, &all, p->threads) && tr_tuner_point(t, &few, threads)) {
+        double ratio = seconds_of(p, &few) / seconds_of(p, &all);
+        if (isfinite(ratio)) return ratio <= WORTH_TRYING;
+    }
+    return p->phase == TRUENO_PHASE_DECODE && threads == (p->threads + 1) / 2;
+}
+
+/* Arms of a pass: all threads, half of them, one, and as many as can compute at once. */
+static void fill_threads(trueno_tuner *t, struct tr_slot *s, const trueno_problem *p)
+{
+    const uint32_t few[] = {(p->threads + 1) / 2, 1, t->cpus};
+    s->threads[0] = p->threads;
+    s->n_arms = 1;
+    for (size_t i = 0; i < sizeof few / sizeof *few; i++) {
+        bool known = few[i] == 0 || few[i] > p->threads;
+        for (uint32_t k = 0; k < s->n_arms; k++) known |= s->threads[k] == few[i];
+        if (!known && threads_worth_trying(t, p, few[i])) s->threads[s->n_arms++] = few[i];
+    }
+}
+
+/* Arms of a product. False: nothing computes it. */
+static bool fill_kernels(trueno_tuner *t, struct tr_slot *s, const trueno_problem *p)
+{
+    const struct tr_kernel *all[2 * TR_MAX_ARMS];
+    size_t n = tr_candidates(all, 2 * TR_MAX_ARMS, t->ctx, p);
+    if (n > 2 * TR_MAX_ARMS) n = 2 * TR_MAX_ARMS;
+    bool every = atomic_load(&t->patient);
+    s->n_arms = 0;
+    for (size_t i = 0; i < n && s->n_arms < TR_MAX_ARMS; i++)
+        if (i == 0 || every || worth_trying(all[i], all[0], p->n_cols))
+            s->arms[s->n_arms++] = all[i];
+    return n > 0;
+}
+
 /* A policy of the slot's arms; false: no memory, and then nothing is learned here. */
 static bool make_policy(struct tr_slot *s)
 {
     trueno_bandit_options o = TRUENO_BANDIT_OPTIONS_INIT;
     o.policy = TRUENO_BANDIT_AUDIT;
     o.seed = s->t->seed;
+    if (s->t->options.audit_share > 0) o.audit_share = s->t->options.audit_share;
     if (!s->policy) s->policy = tr_alloc(s->t->ctx, tr_policy_bytes(s->n_arms));
     if (s->policy) tr_policy_init(s->policy, &o, s->n_arms, 0, trueno_problem_context(&s->problem));
     return s->policy != NULL;
@@ -69,15 +126,12 @@ static bool make_policy(struct tr_slot *s)
 /* Fills an empty slot; under t->adding. */
 static bool fill(trueno_tuner *t, struct tr_slot *s, const trueno_problem *p)
 {
-    const struct tr_kernel *all[2 * TR_MAX_ARMS];
-    size_t n = tr_candidates(all, 2 * TR_MAX_ARMS, t->ctx, p);
-    if (n == 0) return false;
-    if (n > 2 * TR_MAX_ARMS) n = 2 * TR_MAX_ARMS;
     s->t = t;
     s->problem = *p;
-    s->n_arms = 0;
-    for (size_t i = 0; i < n && s->n_arms < TR_MAX_ARMS; i++)
-        if (i == 0 || worth_trying(all[i], all[0], p->n_cols)) s->arms[s->n_arms++] = all[i];
+    if (p->kind == TRUENO_PROBLEM_PASS)
+        fill_threads(t, s, p);
+    else if (!fill_kernels(t, s, p))
+        return false;
     if (s->n_arms > 1 && t->mode == TRUENO_TUNER_LEARN) make_policy(s);
     tr_slot_recall(s, true);
     if (s->policy) (void)tr_slot_next(s);
@@ -186,9 +240,36 @@ const struct tr_kernel *tr_slot_kernel(const struct tr_slot *slot, uint32_t arm)
     return slot->arms[arm < slot->n_arms ? arm : 0];
 }
 
+const char *tr_slot_arm_name(const struct tr_slot *slot, uint32_t arm, char name[TR_THREADS_NAME])
+{
+    if (slot->problem.kind == TRUENO_PROBLEM_PRODUCT) return slot->arms[arm]->name;
+    tr_threads_name(name, slot->threads[arm]);
+    return name;
+}
+
+uint64_t tr_tuner_now(const trueno_tuner *t)
+{
+    return tr_clock_ns(&t->clock);
+}
+
+uint64_t tr_slot_cost(const struct tr_slot *slot, uint64_t ns, uint64_t columns)
+{
+    uint32_t edge = tr_m_bucket_edge(tr_m_bucket(slot->problem.n_cols));
+    if (edge == UINT32_MAX) edge = LAST_BUCKET;
+    if (columns == 0 || columns == edge) return ns;
+    double cost = (double)ns * edge / (double)columns;
+    return cost < 1 ? 1 : cost < 1e18 ? (uint64_t)cost : (uint64_t)1e18;
+}
+
+bool tr_slot_races(const struct tr_slot *slot)
+{
+    return slot->policy->phase == TR_POLICY_RACE;
+}
+
 bool tr_slot_misses(const struct tr_slot *slot)
 {
-    return slot->t->mode == TRUENO_TUNER_STRICT && slot->n_arms > 1 &&
+    return slot->problem.kind == TRUENO_PROBLEM_PRODUCT && slot->t->mode == TRUENO_TUNER_STRICT &&
+           slot->n_arms > 1 &&
            atomic_load_explicit(&slot->source, memory_order_relaxed) != TRUENO_CHOICE_MEASURED;
 }
 
@@ -231,23 +312,29 @@ void tr_slot_pin(struct tr_slot *slot, uint32_t arm, trueno_choice_source source
 {
     uint32_t before = atomic_exchange(&slot->pick, arm);
     atomic_store(&slot->source, (uint32_t)source);
+    char now[TR_THREADS_NAME], was[TR_THREADS_NAME];
     if (arm == before) return;
     atomic_fetch_add(arm == 0 ? &slot->t->n.unpins : &slot->t->n.pins, 1);
-    tr_log(slot->t->ctx, TRUENO_LOG_INFO, "tuner: %s for %s [%zu, %zu] x %u: was %s",
-           slot->arms[arm]->name, trueno_dtype_get_info(slot->problem.type)->name,
-           slot->problem.rows, slot->problem.cols, slot->problem.n_cols, slot->arms[before]->name);
+    tr_log(slot->t->ctx, TRUENO_LOG_INFO, "tuner: %s for %s%s [%zu, %zu] x %u: was %s",
+           tr_slot_arm_name(slot, arm, now),
+           slot->problem.kind == TRUENO_PROBLEM_PASS ? "a pass over " : "",
+           trueno_dtype_get_info(slot->problem.type)->name, slot->problem.rows, slot->problem.cols,
+           slot->problem.n_cols, tr_slot_arm_name(slot, before, was));
 }
 
-void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t ns)
+void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t cost)
 {
     if (obey(slot) || !slot->waiting ||
         arm != atomic_load_explicit(&slot->next, memory_order_relaxed))
         return;
     slot->waiting = false;
     struct tr_policy *p = slot->policy;
-    uint64_t audits = p->n_audits, races = p->n_races;
+    uint64_t audits = p->n_audits, races = p->n_races, decided = p->n_decided;
+    uint64_t unsure = p->n_inconclusive;
     double excess = p->audit_excess;
-    tr_policy_observe(p, arm, (double)ns);
+    tr_policy_observe(p, arm, (double)cost);
+    if (p->n_decided > decided) atomic_fetch_add(&slot->t->n.races, 1);
+    if (p->n_inconclusive > unsure) atomic_fetch_add(&slot->t->n.inconclusive, 1);
     if (p->n_audits > audits) atomic_fetch_add(&slot->t->n.audits, 1);
     if (p->n_races > races && races > 0) {
         atomic_fetch_add(&slot->t->n.retunes, 1);
@@ -288,14 +375,17 @@ trueno_status trueno_tuner_plan(trueno_tuner *t, trueno_pick *out, const trueno_
 {
     if (!t || !out || !TR_STRUCT_OK(out)) return TRUENO_ERR_ARGUMENT;
     out->variant = NULL;
+    out->threads = 0;
     out->source = TRUENO_CHOICE_DEFAULT;
     out->ticket = 0;
     uint64_t key = trueno_problem_context(p);
     if (key == 0) return TRUENO_ERR_ARGUMENT;
     struct tr_slot *s = find(t, key, p);
     if (!s) s = add(t, key, p);
+    out->threads = p->threads;
     if (!s) { /* the table is full, or there is no kernel */
         const struct tr_kernel *k;
+        if (p->kind == TRUENO_PROBLEM_PASS) return TRUENO_OK;
         if (tr_candidates(&k, 1, t->ctx, p) == 0) return TRUENO_ERR_UNSUPPORTED;
         if (t->mode == TRUENO_TUNER_STRICT) return TRUENO_ERR_STRICT_MISS;
         out->variant = k->name;
@@ -311,17 +401,21 @@ trueno_status trueno_tuner_plan(trueno_tuner *t, trueno_pick *out, const trueno_
         out->source = TRUENO_CHOICE_DEFAULT;
         return TRUENO_ERR_STRICT_MISS;
     }
-    out->variant = s->arms[arm]->name;
+    if (p->kind == TRUENO_PROBLEM_PRODUCT)
+        out->variant = s->arms[arm]->name;
+    else
+        out->threads = s->threads[arm];
     if (arm != tr_slot_pick(s)) out->source = TRUENO_CHOICE_EXPLORING;
     return TRUENO_OK;
 }
 
-trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns)
+trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns, uint64_t columns)
 {
     uint32_t arm;
     if (!t) return TRUENO_ERR_ARGUMENT;
     if (ticket == 0) return TRUENO_OK;
-    if (!slot_of(t, ticket, &arm) || ns == 0) return TRUENO_ERR_ARGUMENT;
+    const struct tr_slot *slot = slot_of(t, ticket, &arm);
+    if (!slot || ns == 0) return TRUENO_ERR_ARGUMENT;
     uint64_t at = atomic_load_explicit(&t->ring_tail, memory_order_relaxed);
     for (;;) {
         struct tr_observation *o = &t->ring[at % TR_RING];
@@ -332,7 +426,7 @@ trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns
         }
         if (turn == at && atomic_compare_exchange_weak(&t->ring_tail, &at, at + 1)) {
             o->ticket = ticket;
-            o->ns = ns;
+            o->cost = tr_slot_cost(slot, ns, columns);
             atomic_store_explicit(&o->turn, at + 1, memory_order_release);
             return TRUENO_OK;
         }
@@ -340,13 +434,13 @@ trueno_status trueno_tuner_observe(trueno_tuner *t, uint64_t ticket, uint64_t ns
     }
 }
 
-static bool pop(trueno_tuner *t, uint64_t *ticket, uint64_t *ns)
+static bool pop(trueno_tuner *t, uint64_t *ticket, uint64_t *cost)
 {
     uint64_t at = atomic_load_explicit(&t->ring_head, memory_order_relaxed);
     struct tr_observation *o = &t->ring[at % TR_RING];
     if (atomic_load_explicit(&o->turn, memory_order_acquire) != at + 1) return false;
     *ticket = o->ticket;
-    *ns = o->ns;
+    *cost = o->cost;
     atomic_store_explicit(&o->turn, at + TR_RING, memory_order_release);
     atomic_store_explicit(&t->ring_head, at + 1, memory_order_relaxed);
     return true;
@@ -357,9 +451,9 @@ trueno_status trueno_tuner_tick(trueno_tuner *t, uint64_t budget_us)
     if (!t) return TRUENO_ERR_ARGUMENT;
     trueno_status status = tr_tuner_enter(t, NULL);
     if (status != TRUENO_OK) return status;
-    uint64_t ticket, ns, began = tr_now_ns(), end = atomic_load(&t->ring_tail);
+    uint64_t ticket, cost, began = tr_now_ns(), end = atomic_load(&t->ring_tail);
     while (atomic_load(&t->ring_head) != end && /* others may go on observing */
-           (budget_us == 0 || (tr_now_ns() - began) / 1000 < budget_us) && pop(t, &ticket, &ns)) {
+           (budget_us == 0 || (tr_now_ns() - began) / 1000 < budget_us) && pop(t, &ticket, &cost)) {
         uint32_t arm;
         struct tr_slot *s = slot_of(t, ticket, &arm);
         if (!s || !tr_slot_take(s)) { /* a session learns from it, or nobody does */
@@ -367,10 +461,75 @@ trueno_status trueno_tuner_tick(trueno_tuner *t, uint64_t budget_us)
             continue;
         }
         (void)tr_slot_next(s);
-        tr_slot_measured(s, arm, ns);
+        tr_slot_measured(s, arm, cost);
         tr_slot_give(s);
     }
     tr_tuner_leave(t);
+    return TRUENO_OK;
+}
+
+/* ------------------------------------------------------------------------ passes */
+
+/* Tickets of passes: slot, arm, and the number of the hold, by which one that was used up is told
+ * from one that is not. */
+#define PASS_MARK UINT64_C(0x7500000000000000)
+enum { HOLD_SHIFT = 24, SLOT_SHIFT = 8 };
+
+static uint64_t pass_ticket_of(const struct tr_slot *s, uint32_t arm, uint32_t hold)
+{
+    return PASS_MARK | (uint64_t)hold << HOLD_SHIFT | (uint64_t)(s - s->t->slots) << SLOT_SHIFT |
+           arm;
+}
+
+uint32_t tr_tuner_threads(trueno_tuner *t, const trueno_problem *pass)
+{
+    const struct tr_slot *s = tr_tuner_slot(t, pass);
+    return s ? s->threads[tr_slot_pick(s)] : pass->threads;
+}
+
+trueno_status trueno_tuner_begin_pass(trueno_tuner *t, trueno_pass *pass)
+{
+    if (!t || !pass || !TR_STRUCT_OK(pass)) return TRUENO_ERR_ARGUMENT;
+    const trueno_problem *p = &pass->problem;
+    pass->threads = p->threads;
+    pass->compares = false;
+    pass->source = TRUENO_CHOICE_DEFAULT;
+    pass->ticket = 0;
+    if (p->kind != TRUENO_PROBLEM_PASS || tr_problem_check(p, NULL) != TRUENO_OK)
+        return TRUENO_ERR_ARGUMENT;
+    struct tr_slot *s = tr_tuner_slot(t, p);
+    if (!s) return TRUENO_OK; /* the table is full */
+    uint32_t arm = tr_slot_pick(s);
+    pass->source = (trueno_choice_source)atomic_load_explicit(&s->source, memory_order_relaxed);
+    if (tr_slot_take(s)) {
+        arm = tr_slot_next(s);
+        if (arm != tr_slot_pick(s)) pass->source = TRUENO_CHOICE_EXPLORING;
+        pass->compares = s->policy->phase != TR_POLICY_SERVE;
+        pass->ticket = pass_ticket_of(s, arm, atomic_fetch_add(&s->hold, 1) + 1);
+    }
+    pass->threads = s->threads[arm];
+    return TRUENO_OK;
+}
+
+trueno_status trueno_tuner_end_pass(trueno_tuner *t, trueno_pass *pass, uint64_t ns,
+                                    uint64_t tokens)
+{
+    if (!t || !pass || !TR_STRUCT_OK(pass)) return TRUENO_ERR_ARGUMENT;
+    if (pass->ticket == 0) return TRUENO_OK;
+    const uint64_t ticket = pass->ticket & ~PASS_MARK, arm = ticket & ((1U << SLOT_SHIFT) - 1);
+    const uint64_t i = (ticket & ((1U << HOLD_SHIFT) - 1)) >> SLOT_SHIFT;
+    uint32_t hold = (uint32_t)(ticket >> HOLD_SHIFT);
+    if ((pass->ticket & UINT64_C(0xff00000000000000)) != PASS_MARK || i >= TR_MAX_SLOTS)
+        return TRUENO_ERR_ARGUMENT;
+    struct tr_slot *s = &t->slots[i];
+    if (atomic_load_explicit(&s->key, memory_order_acquire) == 0 || arm >= s->n_arms ||
+        !atomic_compare_exchange_strong(&s->hold, &hold, hold + 1))
+        return TRUENO_ERR_ARGUMENT;
+    pass->ticket = 0;
+    if (ns > 0)
+        tr_slot_measured(s, (uint32_t)arm,
+                         tr_slot_cost(s, ns, tokens ? tokens : pass->problem.n_cols));
+    tr_slot_give(s);
     return TRUENO_OK;
 }
 

@@ -33,12 +33,25 @@ const struct tr_kernel *tr_slot_kernel(const struct tr_slot *slot, uint32_t arm)
 bool tr_slot_take(struct tr_slot *slot);
 void tr_slot_give(struct tr_slot *slot);
 
+/* Whether its arms are being compared for the first time, or anew. By who has taken it. */
+bool tr_slot_races(const struct tr_slot *slot);
+
+/* Threads of a pass as chosen so far. */
+uint32_t tr_tuner_threads(trueno_tuner *t, const trueno_problem *pass);
+
 /* In mode STRICT: there are several arms, and the store does not say which one runs. */
 bool tr_slot_misses(const struct tr_slot *slot);
 
 /* The arm that is to be run now: the pick, or one that is being compared with it. Each call is
  * followed by one of measured, before the next call. */
 uint32_t tr_slot_next(struct tr_slot *slot);
-void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t ns);
+void tr_slot_measured(struct tr_slot *slot, uint32_t arm, uint64_t cost);
+
+/* What a call of so many columns (0: those of the context) that took ns would take for the most
+ * columns of the slot's context: costs of one context are for the same work. */
+uint64_t tr_slot_cost(const struct tr_slot *slot, uint64_t ns, uint64_t columns);
+
+/* The clock by which sessions measure. */
+uint64_t tr_tuner_now(const trueno_tuner *t);
 
 #endif

@@ -5,11 +5,15 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "trueno/advice.h"
-#include "tuner/roofline.h"
+#include "tuner/experiments.h"
+#include "tuner/regressor.h"
 
 enum { KINDS = TRUENO_EXPERIMENT_CONTEXT + 1 };
 
+/* Drafts that the guess of their acceptance counts for. */
+#define PRIOR_DRAFTS 2.0
+/* All drafts accepted for ever: kept() divides by what is missing to 1. */
+#define MAX_ACCEPTANCE 0.999
 /* A gain below this is not told from none. */
 #define WORTH 1.015
 /* Of the errors of two predictions for one machine. */
@@ -19,6 +23,8 @@ enum { KINDS = TRUENO_EXPERIMENT_CONTEXT + 1 };
 struct search {
     const trueno_regressor *r;
     const trueno_features *f;
+    const struct tr_acceptance *acceptance;
+    double best_draft;
     tr_raw_values raw;
     bool gpu, decode;
     trueno_prediction now;
@@ -41,14 +47,16 @@ static double draft_factor(double from, double to, double p)
 static bool gain_of(trueno_experiment *e, const struct search *s, const trueno_features *f)
 {
     trueno_prediction then = TRUENO_PREDICTION_INIT;
-    if (trueno_regressor_predict(s->r, &then, f, NULL) != TRUENO_OK) return false;
+    struct tr_run run;
+    if (tr_regressor_predict(s->r, &then, &run, f, NULL) != TRUENO_OK) return false;
     double w1 = log(s->now.predicted_tps / s->now.lo), w2 = log(then.predicted_tps / then.lo);
     if (!isfinite(w1) || !isfinite(w2)) return false; /* an interval that begins at 0 */
     double w = sqrt(fmax(w1 * w1 + w2 * w2 - 2 * CORRELATION * w1 * w2, 0));
     double ratio = then.predicted_tps / s->now.predicted_tps, factor = 1, low = 1, high = 1;
     if (e->kind == TRUENO_EXPERIMENT_DRAFT) {
-        double a = draft_factor(e->from, e->to, 0.5), b = draft_factor(e->from, e->to, 0.85);
-        factor = draft_factor(e->from, e->to, 0.7);
+        double a = draft_factor(e->from, e->to, s->acceptance->lo);
+        double b = draft_factor(e->from, e->to, s->acceptance->hi);
+        factor = draft_factor(e->from, e->to, s->acceptance->p);
         low = fmin(a, b);
         high = fmax(a, b);
     }
@@ -58,15 +66,18 @@ static bool gain_of(trueno_experiment *e, const struct search *s, const trueno_f
     return e->gain_lo > WORTH;
 }
 
-/* Tries `to` in the place of `from`, with the features f, and keeps it if it is the best. */
-static void consider(struct search *s, trueno_experiment_kind kind, double from, double to,
-                     const trueno_features *f)
+/* Tries `to` in the place of `from`, with the features f, and keeps it if it is the best. The gain,
+ * sure or not. */
+static double consider(struct search *s, trueno_experiment_kind kind, double from, double to,
+                       const trueno_features *f)
 {
     trueno_experiment e = TRUENO_EXPERIMENT_INIT;
     e.kind = kind;
     e.from = from;
     e.to = to;
+    e.gain = 1;
     if (to != from && gain_of(&e, s, f) && e.gain_lo > s->best[kind].gain_lo) s->best[kind] = e;
+    return e.gain;
 }
 
 /* ------------------------------------------------------------------- the kinds */
@@ -123,10 +134,15 @@ static void try_threads(struct search *s)
 static void try_drafts(struct search *s)
 {
     static const double to[] = {0, 1, 2, 4, 8};
+    double from = s->raw[TRUENO_FEATURE_DRAFT_TOKENS], best = 1;
+    s->best_draft = from;
     for (size_t i = 0; i < sizeof to / sizeof *to && s->decode; i++) {
         trueno_features f = *s->f;
         f.draft_tokens = to[i];
-        consider(s, TRUENO_EXPERIMENT_DRAFT, s->raw[TRUENO_FEATURE_DRAFT_TOKENS], to[i], &f);
+        double gain = consider(s, TRUENO_EXPERIMENT_DRAFT, from, to[i], &f);
+        if (gain <= best) continue;
+        best = gain;
+        s->best_draft = to[i];
     }
 }
 
@@ -203,18 +219,28 @@ static size_t list(trueno_experiment *out, size_t cap, struct search *s)
     return n;
 }
 
-trueno_status trueno_experiments_of(trueno_experiment *out, size_t cap, size_t *n,
-                                    const trueno_regressor *r, const trueno_features *f,
-                                    trueno_error *err)
+struct tr_acceptance tr_acceptance_of(uint64_t checked, uint64_t accepted)
 {
-    struct search s = {.r = r, .f = f, .now = TRUENO_PREDICTION_INIT};
+    if (checked == 0) return (struct tr_acceptance){0.7, 0.5, 0.85};
+    /* the mean and the normal approximation of the beta distribution */
+    double a = 0.7 * PRIOR_DRAFTS + (double)accepted, n = PRIOR_DRAFTS + (double)checked;
+    double p = a / n, off = 1.645 * sqrt(p * (1 - p) / (n + 1));
+    return (struct tr_acceptance){p, fmax(p - off, 0), fmin(p + off, MAX_ACCEPTANCE)};
+}
+
+trueno_status tr_experiments_of(trueno_experiment *out, size_t cap, size_t *n, uint32_t *draft,
+                                const trueno_regressor *r, const trueno_features *f,
+                                const struct tr_acceptance *acceptance, trueno_error *err)
+{
+    struct tr_run run;
+    struct search s = {.r = r, .f = f, .now = TRUENO_PREDICTION_INIT, .acceptance = acceptance};
 
     if (!n) return tr_fail(err, TRUENO_ERR_ARGUMENT, "experiments: n is NULL");
     *n = 0;
     trueno_status status = check_call(out, cap, r, f, err);
-    if (status == TRUENO_OK) status = trueno_regressor_predict(r, &s.now, f, err);
-    if (status == TRUENO_OK) status = tr_features_resolve(s.raw, f, err);
+    if (status == TRUENO_OK) status = tr_regressor_predict(r, &s.now, &run, f, err);
     if (status != TRUENO_OK) return status;
+    memcpy(s.raw, run.raw, sizeof s.raw);
     s.gpu = s.raw[TRUENO_FEATURE_VRAM_GB] > 0;
     s.decode = trueno_features_phase(f) == TRUENO_PHASE_DECODE;
     try_batches(&s);
@@ -223,5 +249,15 @@ trueno_status trueno_experiments_of(trueno_experiment *out, size_t cap, size_t *
     try_drafts(&s);
     try_context(&s);
     *n = list(out, cap, &s);
+    *draft = (uint32_t)(s.decode ? s.best_draft : s.raw[TRUENO_FEATURE_DRAFT_TOKENS]);
     return TRUENO_OK;
+}
+
+trueno_status trueno_experiments_of(trueno_experiment *out, size_t cap, size_t *n,
+                                    const trueno_regressor *r, const trueno_features *f,
+                                    trueno_error *err)
+{
+    const struct tr_acceptance guess = tr_acceptance_of(0, 0);
+    uint32_t draft;
+    return tr_experiments_of(out, cap, n, &draft, r, f, &guess, err);
 }

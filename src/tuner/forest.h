@@ -61,6 +61,13 @@ void tr_forest_free(struct tr_forest *f);
 /* Regression: the mean of the trees. spread (may be NULL): their standard deviation. */
 double tr_forest_predict(const struct tr_forest *f, const float *x, double *spread);
 
+/* Regression: by how much the mean of the first max_trees trees would change with one group of
+ * features at a time taken from `other`: change [n_groups], which has at most 64. group_of
+ * [features] is below n_groups. */
+void tr_forest_exchange(const struct tr_forest *f, double *change, uint32_t n_groups,
+                        uint32_t max_trees, const float *x, const float *other,
+                        const uint8_t *group_of);
+
 /* Classes: p [n_classes], the mean of the trees' leaf distributions. */
 void tr_forest_classify(const struct tr_forest *f, const float *x, double *p);
 

@@ -118,6 +118,11 @@ static void put_throughput(struct text *t, const trueno_prediction *p)
     put(t, "  model        %s", sources[(unsigned)p->source % 3]);
     if (p->confidence > 0) put(t, ", %.0f %% of held-out runs within 20 %%", 100 * p->confidence);
     put(t, "\n");
+    for (uint32_t i = 0; i < p->n_top_features && i < TRUENO_TOP_FEATURES; i++)
+        put(t, "%s%s %+.0f %%", i == 0 ? "  moved by     " : ", ",
+            trueno_feature_name(p->top_features[i].feature),
+            100 * (exp(p->top_features[i].effect) - 1));
+    if (p->n_top_features > 0) put(t, "\n");
     if (p->ttft_ms > 0) put(t, "  first token  %10s ms\n", number(p->ttft_ms).text);
 }
 
@@ -145,7 +150,9 @@ static void put_panel(struct text *t, const trueno_recommendation *rec)
     put(t, "\n");
     put_throughput(t, &rec->throughput);
     put_choice(t, &rec->kernel);
-    put(t, "  run          %u thread%s", rec->plan.threads, s_of(rec->plan.threads));
+    put(t, "  run          %u thread%s", rec->plan.decode_threads, s_of(rec->plan.decode_threads));
+    if (rec->plan.prefill_threads != rec->plan.decode_threads)
+        put(t, " to decode, %u for prompts", rec->plan.prefill_threads);
     if (rec->plan.batch_tile) put(t, ", tiles of %u columns", rec->plan.batch_tile);
     if (rec->plan.draft) put(t, ", %u drafts", rec->plan.draft);
     put(t, "\n  bottleneck   %s\n", rec->bottleneck.explanation);
@@ -175,13 +182,15 @@ static void explain_arms(struct text *t, struct tr_slot *s, uint32_t pick)
 {
     const struct tr_policy *policy = s->policy;
     bool mine = policy && tr_slot_hold(s);
+    char name[TR_THREADS_NAME];
     for (uint32_t i = 0; i < s->n_arms; i++) {
-        put(t, "  %c %s%s", i == pick ? '*' : ' ', s->arms[i]->name, i == 0 ? " (default)" : "");
+        put(t, "  %c %s%s", i == pick ? '*' : ' ', tr_slot_arm_name(s, i, name),
+            i == 0 ? " (default)" : "");
         if (mine) {
             const struct tr_arm *a = &policy->arms[i];
             put(t, ": %llu calls", (unsigned long long)a->n);
             if (i != pick && a->raced > 0)
-                put(t, ", %+.1f +- %.1f %% of time against the kernel in use, in %d turns",
+                put(t, ", %+.1f +- %.1f %% of time against what is in use, in %d turns",
                     100 * (exp(-(double)a->gain) - 1), 100 * (double)a->width, a->raced);
         }
         put(t, "\n");
@@ -214,9 +223,11 @@ trueno_status trueno_tuner_explain(trueno_tuner *t, char *buf, size_t cap, size_
     struct tr_slot *s = tr_tuner_slot(t, p);
     if (!s) return tr_fail(err, TRUENO_ERR_UNSUPPORTED, "explain: no kernel, or the table is full");
     uint32_t pick = tr_slot_pick(s);
-    put(&text, "%s [%zu, %zu] x %u, %u thread%s, %s\n", trueno_dtype_get_info(p->type)->name,
+    char name[TR_THREADS_NAME];
+    put(&text, "%s%s [%zu, %zu] x %u, %u thread%s, %s\n",
+        p->kind == TRUENO_PROBLEM_PASS ? "pass over " : "", trueno_dtype_get_info(p->type)->name,
         p->rows, p->cols, p->n_cols, p->threads, s_of(p->threads), phase_name(p->phase));
-    put(&text, "%s: %s\n", s->arms[pick]->name,
+    put(&text, "%s: %s\n", tr_slot_arm_name(s, pick, name),
         source_name((trueno_choice_source)atomic_load(&s->source)));
     explain_arms(&text, s, pick);
     *len = text.len;

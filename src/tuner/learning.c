@@ -8,6 +8,16 @@
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
+
+void tr_accuracy_date(trueno_accuracy *a)
+{
+    time_t now = time(NULL);
+    struct tm day;
+    a->date[0] = 0;
+    if (now == (time_t)-1 || !gmtime_r(&now, &day)) return;
+    if (strftime(a->date, sizeof a->date, "%Y-%m-%d", &day) == 0) a->date[0] = 0;
+}
 
 static trueno_status null_argument(const char *what, trueno_error *err)
 {
@@ -107,6 +117,15 @@ trueno_status trueno_tuner_apply_online_updates(trueno_tuner *t, const trueno_le
     return status;
 }
 
+trueno_status trueno_tuner_observe_drafts(trueno_tuner *t, uint64_t checked, uint64_t accepted)
+{
+    if (!t || accepted > checked) return TRUENO_ERR_ARGUMENT;
+    if (!tr_tuner_learns(t)) return TRUENO_OK;
+    atomic_fetch_add(&t->n.drafts_checked, checked);
+    atomic_fetch_add(&t->n.drafts_accepted, accepted);
+    return TRUENO_OK;
+}
+
 /* ----------------------------------------------------------------------- training */
 
 /* FNV-1a over bytes. */
@@ -177,6 +196,7 @@ trueno_status trueno_tuner_train(trueno_tuner *t, trueno_train_report *report,
         t->mape = report->mape;
         t->accuracy.n = report->n_held_out;
         t->accuracy.split = "out of bag";
+        tr_accuracy_date(&t->accuracy);
         t->accuracy.data_hash = seen;
         pthread_rwlock_unlock(&t->models);
     } else {

@@ -4,7 +4,7 @@
  *
  *     u32 version, 64 bytes id of the machine
  *     u32 1: the regressor began as the pretrained one, u32 how its accuracy was measured
- *     f64 mape, u64 rows, u64 hash of the data, 64 bytes machine of the accuracy
+ *     f64 mape, u64 rows, u64 hash of the data, 64 bytes machine and 16 bytes date of the accuracy
  *     u64 bytes of the regressor, the regressor, the classifier
  *
  * one such record for each machine, the newest first, each behind a u64 of its bytes. Losses are
@@ -21,10 +21,11 @@
 #include "tuner/tuner_impl.h"
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     MAX_RECORDS = 8,
     NAME_BYTES = 64,
-    HEADER_BYTES = 4 + 2 * NAME_BYTES + 8 + 24 + 8
+    DATE_BYTES = 16,
+    HEADER_BYTES = 4 + 2 * NAME_BYTES + 8 + 24 + DATE_BYTES + 8
 };
 
 /* Numbers are frozen: they stand in files. */
@@ -48,12 +49,11 @@ static bool knows(const trueno_tuner *t)
     return learned || trained || tr_regressor_calibrated(r) || t->classifier->forest;
 }
 
-static void put_name(uint8_t **at, const char *name)
+static void put_name(uint8_t **at, const char *name, size_t bytes)
 {
-    char text[NAME_BYTES] = {0};
-    memcpy(text, name, strnlen(name, NAME_BYTES - 1));
-    memcpy(*at, text, NAME_BYTES);
-    *at += NAME_BYTES;
+    memset(*at, 0, bytes);
+    memcpy(*at, name, strnlen(name, bytes - 1));
+    *at += bytes;
 }
 
 static trueno_status write(trueno_tuner *t, uint8_t *bytes, size_t regressor, size_t classifier,
@@ -62,13 +62,14 @@ static trueno_status write(trueno_tuner *t, uint8_t *bytes, size_t regressor, si
     uint8_t *at = bytes;
     size_t len;
     tr_put_int(&at, VERSION, 4);
-    put_name(&at, t->machine_id);
+    put_name(&at, t->machine_id, NAME_BYTES);
     tr_put_int(&at, t->pretrained, 4);
     tr_put_int(&at, split_number(t->accuracy.split), 4);
     tr_put_f64(&at, t->mape);
     tr_put_int(&at, t->accuracy.n, 8);
     tr_put_int(&at, t->accuracy.data_hash, 8);
-    put_name(&at, t->accuracy.machine);
+    put_name(&at, t->accuracy.machine, NAME_BYTES);
+    put_name(&at, t->accuracy.date, DATE_BYTES);
     tr_put_int(&at, regressor, 8);
     trueno_status status = trueno_regressor_export(t->regressor, at, regressor, &len, err);
     if (status != TRUENO_OK) return status;
@@ -172,9 +173,12 @@ static bool read_header(struct header *h, const trueno_tuner *t, const uint8_t *
     h->accuracy.data_hash = tr_get_int(&at, 8);
     memcpy(h->accuracy.machine, at, NAME_BYTES);
     at += NAME_BYTES;
+    memcpy(h->accuracy.date, at, sizeof h->accuracy.date);
+    at += DATE_BYTES;
     uint64_t bytes = tr_get_int(&at, 8);
-    if (h->split >= N_SPLITS || h->accuracy.machine[NAME_BYTES - 1] != 0 || h->mape < 0 ||
-        isinf(h->mape) || bytes > n - HEADER_BYTES)
+    if (h->split >= N_SPLITS || h->accuracy.machine[NAME_BYTES - 1] != 0 ||
+        h->accuracy.date[sizeof h->accuracy.date - 1] != 0 || h->mape < 0 || isinf(h->mape) ||
+        bytes > n - HEADER_BYTES)
         return false;
     h->accuracy.split = splits[h->split];
     h->regressor_bytes = (size_t)bytes;
@@ -229,7 +233,7 @@ bool tr_tuner_recall_models(trueno_tuner *t)
     return true;
 }
 
-trueno_status tr_tuner_join_models(trueno_tuner *t, trueno_error *err)
+trueno_status tr_tuner_join_models(trueno_tuner *t, bool *used, trueno_error *err)
 {
     struct header h;
     trueno_regressor *r;
@@ -238,6 +242,7 @@ trueno_status tr_tuner_join_models(trueno_tuner *t, trueno_error *err)
         /* those that learned from more runs stay */
         if (!knows(t) || r->online.n >= t->regressor->online.n) {
             adopt(t, &h, r, c);
+            *used = true;
             return TRUENO_OK;
         }
         trueno_regressor_free(r);

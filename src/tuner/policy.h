@@ -9,6 +9,9 @@
 
 enum { TR_POLICY_ARMS = 48, TR_RACE_BLOCKS = 25, TR_AUDIT_BLOCKS = 8 };
 
+/* Most that may be asked for of the time that audits lose. */
+#define TR_MAX_AUDIT_SHARE 0.1
+
 enum tr_policy_phase { TR_POLICY_RACE, TR_POLICY_SERVE, TR_POLICY_AUDIT };
 
 /* A block is one turn there and back through the arms that are compared; each runs twice in it. */
@@ -42,10 +45,11 @@ struct tr_policy {
     float eps;                      /* gain below which arms are equal, in this race */
     uint64_t next_due, last_flip;   /* numbers of rewards */
     uint64_t n_races, n_audits;
-    double reference;    /* cost of the incumbent's last call */
-    double credit;       /* cost that audits may still lose */
-    double audit_excess; /* cost that audits lost */
-    double audit_var;    /* variance of an audit's result */
+    uint64_t n_decided, n_inconclusive; /* races that ended; without proof that others are slower */
+    double reference;                   /* cost of the incumbent's last call */
+    double credit;                      /* cost that audits may still lose */
+    double audit_excess;                /* cost that audits lost */
+    double audit_var;                   /* variance of an audit's result */
     /* regret, in ln cost: of all blocks, its variance; calls outside of blocks since the race */
     double explored, explored_var;
     uint64_t n_served;

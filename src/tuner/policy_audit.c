@@ -14,18 +14,19 @@
 
 #include "tuner/policy.h"
 
-#define EPS         0.015F /* arms within this gain are equal */
-#define HYSTERESIS  10000  /* for as many rewards after a change twice the gain is asked for */
-#define AUDIT_SHARE 0.003  /* of the time, lost to audits of the runner-up */
-#define OTHER_SHARE 0.001  /* to audits of all other arms */
-#define LOSS_SHARE  0.006  /* to all audits, whatever happens */
-#define MIN_SPACING 160    /* rewards between two audits of an arm */
-#define OTHER_RARER 4      /* of others than the runner-up */
-#define RETRY       32     /* rewards until an audit that lacked credit is asked for again */
-#define MAX_CREDIT  64     /* incumbent's costs */
-#define FAR         0.69F  /* ln 2: others than the runner-up that are so much slower: no audits */
-#define TOO_FAR     1.39F  /* ln 4: not raced again */
-#define SLACK       0.05   /* what an audit may lose beyond the gain that is known, in ln cost */
+#define EPS        0.015F /* arms within this gain are equal */
+#define HYSTERESIS 10000  /* for as many rewards after a change twice the gain is asked for */
+/* Of the time that audits may lose whatever happens (audit_share), what those of the runner-up are
+ * planned to, and those of all other arms. */
+#define AUDIT_PART  0.5
+#define OTHER_PART  (1.0 / 6)
+#define MIN_SPACING 160   /* rewards between two audits of an arm */
+#define OTHER_RARER 4     /* of others than the runner-up */
+#define RETRY       32    /* rewards until an audit that lacked credit is asked for again */
+#define MAX_CREDIT  64    /* incumbent's costs */
+#define FAR         0.69F /* ln 2: others than the runner-up that are so much slower: no audits */
+#define TOO_FAR     1.39F /* ln 4: not raced again */
+#define SLACK       0.05  /* what an audit may lose beyond the gain that is known, in ln cost */
 /* Page's test (1954) of an arm's gain over audits: gains above the tolerance add up. The threshold
  * grows with the variance of an audit, so that a sum of noise alone exceeds it with probability
  * exp(-12) per excursion. */
@@ -160,9 +161,12 @@ static void put_off(struct tr_policy *p, uint32_t arm)
     struct tr_arm *a = &p->arms[arm];
     double loss = 2 * TR_AUDIT_BLOCKS * (exp(-(double)a->gain) - 1);
     bool first = arm == runner_up(p);
-    double share = first ? AUDIT_SHARE : OTHER_SHARE / (p->n_arms > 3 ? p->n_arms - 2 : 1);
-    double spacing = fmax(first ? MIN_SPACING : OTHER_RARER * MIN_SPACING, loss / share);
-    bool never = audit_loss(a) > MAX_CREDIT || (!first && a->gain < -FAR);
+    double part = first ? AUDIT_PART : OTHER_PART / (p->n_arms > 3 ? p->n_arms - 2 : 1);
+    bool never =
+        p->opt.audit_share <= 0 || audit_loss(a) > MAX_CREDIT || (!first && a->gain < -FAR);
+    double spacing = fmax(first ? MIN_SPACING : OTHER_RARER * MIN_SPACING,
+                          never ? 0 : loss / (part * p->opt.audit_share));
+    if (spacing > 1e15) never = true;
     a->due = never ? UINT64_MAX : p->n + (uint64_t)spacing;
 }
 
@@ -309,12 +313,13 @@ static void look_at_race(struct tr_policy *p)
         if (a->compared && i != best && is_out(p, i, best)) a->compared = false;
         n += a->compared;
     }
-    if (n == 1)
-        tr_policy_pin(p, best);
-    else if (p->n_blocks == TR_RACE_BLOCKS)
-        tr_policy_pin(p, winner(p, best));
-    else
+    if (n > 1 && p->n_blocks < TR_RACE_BLOCKS) {
         next_block(p);
+        return;
+    }
+    p->n_decided++;
+    p->n_inconclusive += n > 1;
+    tr_policy_pin(p, n == 1 ? best : winner(p, best));
 }
 
 /* ----------------------------------------------------------------------- audits */
@@ -394,7 +399,7 @@ void tr_audit_update(struct tr_policy *p, uint32_t arm, double reward)
     /* rewards of a public bandit may be anything; no real time is outside */
     double log_cost = fmax(fmin(-reward, 60), -60), cost = exp(log_cost);
     if (arm == p->incumbent) p->reference = cost;
-    p->credit = fmin(p->credit + LOSS_SHARE * cost, MAX_CREDIT * p->reference);
+    p->credit = fmin(p->credit + p->opt.audit_share * cost, MAX_CREDIT * p->reference);
     if (p->phase == TR_POLICY_SERVE) {
         p->n_served++;
         if (p->n >= p->next_due) try_audit(p);

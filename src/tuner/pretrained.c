@@ -28,9 +28,10 @@ __asm__(".pushsection .rodata\n"
         ".popsection\n");
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     BODY_AT = 16,
-    HEADER_BYTES = 48 + TRUENO_MACHINE_ID_MAX + 16 * TRUENO_FEATURE_DIM,
+    DATE_BYTES = 16,
+    HEADER_BYTES = 48 + TRUENO_MACHINE_ID_MAX + DATE_BYTES + 16 * TRUENO_FEATURE_DIM,
     MAX_BYTES = 300 << 10
 };
 
@@ -98,8 +99,11 @@ trueno_status tr_pretrained_read(struct tr_pretrained *out, const uint8_t *p, si
     r.mape = tr_get_f64(&at);
     memcpy(r.machine, at, sizeof r.machine);
     at += sizeof r.machine;
+    memcpy(r.date, at, sizeof r.date);
+    at += DATE_BYTES;
     if (!read_importance(r.importance, &at) || !(r.mape >= 0 && isfinite(r.mape)) ||
-        r.n_held_out == 0 || r.n_held_out > SIZE_MAX || r.machine[sizeof r.machine - 1] != 0)
+        r.n_held_out == 0 || r.n_held_out > SIZE_MAX || r.machine[sizeof r.machine - 1] != 0 ||
+        r.date[sizeof r.date - 1] != 0)
         return tr_fail(err, TRUENO_ERR_CORRUPT, "pretrained regressor: a value of it cannot be");
     r.regressor = at;
     r.regressor_bytes = n - HEADER_BYTES;
@@ -126,6 +130,7 @@ trueno_status tr_tuner_use_pretrained(trueno_tuner *t, const uint8_t *p, size_t 
     t->accuracy.split = "leave one model out";
     t->accuracy.data_hash = file.data_hash;
     memcpy(t->accuracy.machine, file.machine, sizeof t->accuracy.machine);
+    memcpy(t->accuracy.date, file.date, sizeof t->accuracy.date);
     tr_tuner_name_version(t);
     return TRUENO_OK;
 }

@@ -3,7 +3,7 @@
  *
  *     8 bytes "TRUENOPT", u32 version, u32 CRC32 of what follows, u64 bytes in all
  *     u64 data hash, u64 rows held out, f64 mean absolute percentage error on them (a fraction)
- *     64 bytes: the machine in words, then zeros
+ *     64 bytes: the machine in words, then zeros; 16 bytes: day of the last measurement, likewise
  *     42 x (f64 importance, f64 its standard error, NaN: not identified)
  *     trueno_regressor_export
  *
@@ -17,6 +17,7 @@ struct tr_pretrained {
     uint64_t data_hash, n_held_out;
     double mape;
     char machine[TRUENO_MACHINE_ID_MAX];
+    char date[11];
     trueno_importance importance[TRUENO_FEATURE_DIM]; /* descending */
     const uint8_t *regressor;                         /* inside the bytes that were read */
     size_t regressor_bytes;

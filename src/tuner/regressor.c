@@ -9,6 +9,7 @@
 #include "base/ctx.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "tuner/effects.h"
 
 /* Uncertainty of ln(tps) that is always there, and that each slot outside its trained range adds.
  */
@@ -67,7 +68,7 @@ double tr_regressor_look(const trueno_regressor *r, double *u, const struct tr_r
     return f;
 }
 
-/* Fills a prediction in; returns its uncertainty. */
+/* Fills a prediction in but for its features; returns its uncertainty. */
 static double predict_run(const trueno_regressor *r, trueno_prediction *p, const struct tr_run *run)
 {
     const struct tr_times *t = &run->times;
@@ -90,11 +91,9 @@ static bool is_reference(const trueno_features *f)
            f->sm_count == TRUENO_UNSET;
 }
 
-trueno_status trueno_regressor_predict(const trueno_regressor *r, trueno_prediction *out,
-                                       const trueno_features *f, trueno_error *err)
+trueno_status tr_regressor_predict(const trueno_regressor *r, trueno_prediction *out,
+                                   struct tr_run *run, const trueno_features *f, trueno_error *err)
 {
-    struct tr_run run;
-
     if (!r || !out)
         return tr_fail(err, TRUENO_ERR_ARGUMENT, "prediction: %s is NULL", r ? "out" : "r");
     if (!TR_STRUCT_OK(out))
@@ -104,14 +103,24 @@ trueno_status trueno_regressor_predict(const trueno_regressor *r, trueno_predict
     trueno_prediction p = TRUENO_PREDICTION_INIT;
     p.struct_size = out->struct_size;
     memcpy(out, &p, sizeof p);
-    trueno_status status = tr_run_of(&run, f, err);
+    trueno_status status = tr_run_of(run, f, err);
     if (status != TRUENO_OK) return status;
-    predict_run(r, &p, &run);
+    predict_run(r, &p, run);
     p.reference_hardware = is_reference(f);
     if (trueno_features_phase(f) == TRUENO_PHASE_PREFILL)
-        p.ttft_ms = 1000 * run.times.roof.tokens / p.predicted_tps;
+        p.ttft_ms = 1000 * run->times.roof.tokens / p.predicted_tps;
     memcpy(out, &p, sizeof p);
     return TRUENO_OK;
+}
+
+trueno_status trueno_regressor_predict(const trueno_regressor *r, trueno_prediction *out,
+                                       const trueno_features *f, trueno_error *err)
+{
+    struct tr_run run;
+    trueno_status status = tr_regressor_predict(r, out, &run, f, err);
+    if (status == TRUENO_OK)
+        tr_effects_of(out, r, &run, f, tr_residual_predict(&r->online, run.vector, NULL));
+    return status;
 }
 
 /* -------------------------------------------------------------------- observing */

@@ -28,6 +28,11 @@ struct trueno_regressor {
 /* Makes one that knows nothing. */
 trueno_status tr_regressor_make(trueno_ctx *ctx, trueno_regressor **out, trueno_error *err);
 
+/* As trueno_regressor_predict, but without top_features, which cost more than all the rest. The
+ * run is told as well. */
+trueno_status tr_regressor_predict(const trueno_regressor *r, trueno_prediction *out,
+                                   struct tr_run *run, const trueno_features *f, trueno_error *err);
+
 /* The f that was trained, without what running added. spread: deviation of the trees. */
 double tr_regressor_trained_f(const trueno_regressor *r, const struct tr_run *run, double *spread);
 

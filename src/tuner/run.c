@@ -23,16 +23,23 @@ double tr_usual_excess_cpu(const struct tr_roofline *roof)
     return excess_of(roof, tr_usual_of_cpu());
 }
 
+trueno_status tr_times_of_raw(struct tr_times *out, const tr_raw_values raw,
+                              const trueno_features *f, trueno_error *err)
+{
+    trueno_status status = tr_roofline_of_raw(&out->roof, raw, f, err);
+    if (status != TRUENO_OK) return status;
+    out->excess = excess_of(&out->roof, tr_usual_of(raw));
+    uint32_t gpu = raw[TRUENO_FEATURE_VRAM_GB] != 0;
+    out->group = 2 * gpu + (trueno_features_phase(f) == TRUENO_PHASE_PREFILL);
+    return TRUENO_OK;
+}
+
 trueno_status tr_run_of(struct tr_run *out, const trueno_features *f, trueno_error *err)
 {
-    tr_raw_values raw;
-    trueno_status status = tr_features_resolve(raw, f, err);
-    if (status == TRUENO_OK) status = tr_roofline_of_raw(&out->times.roof, raw, f, err);
+    trueno_status status = tr_features_resolve(out->raw, f, err);
+    if (status == TRUENO_OK) status = tr_times_of_raw(&out->times, out->raw, f, err);
     if (status != TRUENO_OK) return status;
-    out->times.excess = excess_of(&out->times.roof, tr_usual_of(raw));
-    uint32_t gpu = raw[TRUENO_FEATURE_VRAM_GB] != 0;
-    out->times.group = 2 * gpu + (trueno_features_phase(f) == TRUENO_PHASE_PREFILL);
-    tr_features_vector_of_raw(out->vector, raw);
+    tr_features_vector_of_raw(out->vector, out->raw);
     for (size_t k = 0; k < TR_LEARNED; k++) out->x[k] = out->vector[tr_learned_slots[k]];
     return TRUENO_OK;
 }

@@ -23,12 +23,17 @@ struct tr_times {
 
 struct tr_run {
     struct tr_times times;
+    tr_raw_values raw;
     float vector[TRUENO_FEATURE_DIM];
     float x[TR_LEARNED];
 };
 
 /* ERR_INVALID_FEATURE as tr_roofline_of. */
 trueno_status tr_run_of(struct tr_run *out, const trueno_features *f, trueno_error *err);
+
+/* The times of values that were resolved from f, or changed since. ERR_INVALID_FEATURE. */
+trueno_status tr_times_of_raw(struct tr_times *out, const tr_raw_values raw,
+                              const trueno_features *f, trueno_error *err);
 
 /* Seconds above the floor that a run on a CPU usually takes. */
 double tr_usual_excess_cpu(const struct tr_roofline *roof);

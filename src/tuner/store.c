@@ -76,6 +76,7 @@ trueno_status tr_wisdom_set_problem(struct tr_wisdom *w, const trueno_problem *p
     w->cols = p->cols;
     w->threads = p->threads;
     w->phase = p->phase;
+    w->kind = p->kind;
     return TRUENO_OK;
 }
 
@@ -91,6 +92,7 @@ static bool key_ok(const struct tr_wisdom *w)
     p.cols = (size_t)w->cols;
     p.threads = w->threads;
     p.phase = w->phase;
+    p.kind = w->kind;
     return trueno_problem_context(&p) == w->context &&
            tr_m_bucket_edge(tr_m_bucket(w->n_cols)) == w->n_cols;
 }

@@ -37,13 +37,14 @@ enum tr_effort { TR_EFFORT_RAPID = 0, TR_EFFORT_NORMAL = 1, TR_EFFORT_PATIENT = 
 /* What is known of one context on one machine. */
 struct tr_wisdom {
     uint32_t machine; /* index in its store */
-    uint64_t context; /* trueno_problem_context of the next six */
+    uint64_t context; /* trueno_problem_context of the next seven */
     trueno_dtype type;
     uint32_t n_cols; /* upper edge of the bucket (tuner/context.h) */
     uint64_t rows, cols;
     uint32_t threads;
     trueno_phase phase;
-    char variant[TR_STORE_NAME_BYTES];   /* registry entry that was found best */
+    trueno_problem_kind kind;
+    char variant[TR_STORE_NAME_BYTES];   /* arm that was found best: a registry entry, or threads */
     char reference[TR_STORE_NAME_BYTES]; /* and the one that it was measured against */
     uint64_t version;                    /* hash of the build's kernels (kernels.h) */
     double log_ratio;    /* median of ln(time of variant / time of reference): below 0 is faster */
@@ -56,7 +57,7 @@ struct tr_wisdom {
     uint32_t generation; /* 1 and up */
 };
 
-/* Fills the context and the six fields it is made of. @return OK; ERR_ARGUMENT if p is no problem
+/* Fills the context and the seven fields it is made of. @return OK; ERR_ARGUMENT if p is no problem
  */
 trueno_status tr_wisdom_set_problem(struct tr_wisdom *w, const trueno_problem *p,
                                     trueno_error *err);

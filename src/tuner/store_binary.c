@@ -49,6 +49,7 @@ void tr_wisdom_encode(uint8_t out[TR_WISDOM_BYTES], const struct tr_wisdom *w, u
     out[96] = (uint8_t)w->phase;
     out[97] = w->effort;
     out[98] = w->state;
+    out[99] = (uint8_t)w->kind;
 }
 
 void tr_machine_encode(uint8_t out[TR_MACHINE_BYTES], const struct tr_store_machine *m)

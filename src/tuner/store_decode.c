@@ -52,6 +52,7 @@ static void decode_wisdom(struct tr_wisdom *w, const uint8_t *in)
         .cols = tr_trw_get64(in + 32),
         .threads = tr_trw_get32(in + 44),
         .phase = (trueno_phase)in[96],
+        .kind = (trueno_problem_kind)in[99],
         .version = tr_trw_get64(in + 48),
         .log_ratio = get_double(in + 56),
         .half_width = get_double(in + 64),

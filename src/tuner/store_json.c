@@ -6,9 +6,9 @@
  *     "machines": [ {"id", "hard", "quota", "utc", "generation",
  *                    "points": [ [threads, read_gbs, peak_dot, peak_fma] ]} ],
  *     "wisdom": [ {"machine": its id, "context": "0x...", "type", "n_cols", "rows", "cols",
- *                  "threads", "phase", "variant", "reference", "version": "0x...", "log_ratio",
- *                  "half_width", "mde", "blocks", "effort", "state", "utc", "generation"} ],
- *     "sections": [ {"section": its name, "generation", "hex"} ] }
+ *                  "threads", "phase", "kind" (if not there: a product), "variant", "reference",
+ * "version": "0x...", "log_ratio", "half_width", "mde", "blocks", "effort", "state", "utc",
+ * "generation"} ], "sections": [ {"section": its name, "generation", "hex"} ] }
  *
  * Keys that are not listed are passed over. */
 #include <jansson.h>
@@ -25,6 +25,7 @@ enum { MAJOR = 1, MINOR = 0, MAX_DEPTH = 16, MAX_VALUES = 24 * TR_STORE_MAX_ENTR
 
 static const char format_name[] = "trueno-tuner-store";
 static const char *const phases[] = {NULL, "decode", "prefill"};
+static const char *const kinds[] = {"product", "pass"};
 static const char *const efforts[] = {"rapid", "normal", "patient"};
 static const char *const states[] = {"provisional", "verified", "forgotten"};
 static const char *const sections[] = {"roof", "posteriors", "conformal", "forest", "ledger"};
@@ -53,15 +54,15 @@ static json_t *pack_entry(const struct tr_store *s, const struct tr_wisdom *w)
     char context[24], version[24];
     snprintf(context, sizeof context, "0x%016llx", (unsigned long long)w->context);
     snprintf(version, sizeof version, "0x%016llx", (unsigned long long)w->version);
-    return json_pack("{ss ss ss sI sI sI sI ss ss ss ss sf sf sf sI ss ss sI sI}",          //
-                     "machine", tr_store_machine_at(s, w->machine)->id, "context", context, //
-                     "type", trueno_dtype_get_info(w->type)->name, "n_cols", (json_int_t)w->n_cols,
-                     "rows", (json_int_t)w->rows, "cols", (json_int_t)w->cols, "threads",
-                     (json_int_t)w->threads, "phase", phases[w->phase], "variant", w->variant,
-                     "reference", w->reference, "version", version, "log_ratio", w->log_ratio,
-                     "half_width", w->half_width, "mde", w->mde, "blocks", (json_int_t)w->blocks,
-                     "effort", efforts[w->effort], "state", states[w->state], "utc",
-                     (json_int_t)w->utc, "generation", (json_int_t)w->generation);
+    return json_pack(
+        "{ss ss ss sI sI sI sI ss ss ss ss ss sf sf sf sI ss ss sI sI}",       //
+        "machine", tr_store_machine_at(s, w->machine)->id, "context", context, //
+        "type", trueno_dtype_get_info(w->type)->name, "n_cols", (json_int_t)w->n_cols, "rows",
+        (json_int_t)w->rows, "cols", (json_int_t)w->cols, "threads", (json_int_t)w->threads,
+        "phase", phases[w->phase], "kind", kinds[w->kind], "variant", w->variant, "reference",
+        w->reference, "version", version, "log_ratio", w->log_ratio, "half_width", w->half_width,
+        "mde", w->mde, "blocks", (json_int_t)w->blocks, "effort", efforts[w->effort], "state",
+        states[w->state], "utc", (json_int_t)w->utc, "generation", (json_int_t)w->generation);
 }
 
 static json_t *pack_section(trueno_ctx *ctx, const struct tr_store_blob *b, const char *name)
@@ -298,6 +299,8 @@ static trueno_status read_entry(struct reading *r, const json_t *o, size_t index
     w.cols = (uint64_t)take_integer(&from, "cols", INT64_MAX);
     w.threads = take_u32(&from, "threads");
     w.phase = (trueno_phase)take_word(&from, "phase", phases, COUNT(phases));
+    if (json_object_get(o, "kind"))
+        w.kind = (trueno_problem_kind)take_word(&from, "kind", kinds, COUNT(kinds));
     take_name(w.variant, &from, "variant", sizeof w.variant);
     take_name(w.reference, &from, "reference", sizeof w.reference);
     w.version = take_hex(&from, "version");

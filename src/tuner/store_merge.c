@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "simd/kernel.h"
+#include "tuner/context.h"
 #include "tuner/store_impl.h"
 
 enum { N_BLOBS = TR_SECTION_END - TR_SECTION_FIRST };
@@ -88,7 +89,10 @@ enum tr_wisdom_use tr_wisdom_use_of(const struct tr_wisdom *w, uint32_t machine,
 {
     if (w->state == TR_WISDOM_FORGOTTEN) return TR_WISDOM_NONE;
     if (w->machine != machine) return TR_WISDOM_FOREIGN;
-    if (!tr_kernel_named(w->variant, strlen(w->variant))) return TR_WISDOM_UNKNOWN_VARIANT;
+    bool known = w->kind == TRUENO_PROBLEM_PASS
+                     ? tr_threads_named(w->variant) > 0
+                     : tr_kernel_named(w->variant, strlen(w->variant)) != NULL;
+    if (!known) return TR_WISDOM_UNKNOWN_VARIANT;
     return w->version == version ? TR_WISDOM_USABLE : TR_WISDOM_STALE;
 }
 

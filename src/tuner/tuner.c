@@ -6,6 +6,7 @@
 #include "simd/kernel.h"
 #include "trueno/kernels.h"
 #include "trueno/quantize.h"
+#include "tuner/experiments.h"
 #include "tuner/regressor.h"
 #include "tuner/tuner_impl.h"
 
@@ -47,31 +48,29 @@ static trueno_status set_path(trueno_tuner *t, const trueno_tuner_options *o, tr
 }
 
 /* How much of the store counts here. */
-static void log_store(trueno_tuner *t)
+static void review_store(trueno_tuner *t, const struct tr_store_report *seen)
 {
-    struct tr_store_report r = {0};
-    uint32_t machine;
-    if (!tr_store_find_machine(t->store, &machine, t->machine_id)) machine = UINT32_MAX;
-    tr_store_review(&r, t->store, machine, t->kernels_version);
+    tr_tuner_report(&t->stored, t, t->store, seen);
     tr_log(
         t->ctx, TRUENO_LOG_INFO,
         "tuner: %u stored choices count here; %u are of other machines, %u of other builds, %u of "
-        "kernels that this build lacks",
-        r.usable, r.foreign, r.stale, r.unknown_variants);
+        "kernels that this build lacks; %u things could not be read",
+        t->stored.usable, t->stored.foreign, t->stored.stale, t->stored.unknown, t->stored.dropped);
 }
 
 /* Reads the store. One that cannot be used leaves an empty one and a status. */
 static trueno_status read_store(trueno_tuner *t, const trueno_tuner_options *o, trueno_error *err)
 {
     trueno_error why = {TRUENO_OK, ""};
+    struct tr_store_report seen = {0};
     struct tr_store *read = NULL;
     uint64_t digest = 0;
     trueno_status status = TRUENO_OK;
 
     if (o->blob && t->mode != TRUENO_TUNER_OFF)
-        status = tr_store_read(t->ctx, &read, o->blob, o->blob_bytes, NULL, &why);
+        status = tr_store_read(t->ctx, &read, o->blob, o->blob_bytes, &seen, &why);
     else if (t->store_path)
-        status = tr_store_load_file(t->ctx, &read, t->store_path, NULL, &why);
+        status = tr_store_load_file(t->ctx, &read, t->store_path, &seen, &why);
     if (status != TRUENO_OK) {
         tr_log(t->ctx, TRUENO_LOG_WARN, "tuner: the store is not used: %s", why.message);
         t->store_status = status;
@@ -79,7 +78,7 @@ static trueno_status read_store(trueno_tuner *t, const trueno_tuner_options *o, 
     if (read) {
         tr_store_free(t->store);
         t->store = read;
-        log_store(t);
+        review_store(t, &seen);
     }
     if (t->mode != TRUENO_TUNER_STRICT) return TRUENO_OK;
     if (status != TRUENO_OK) return tr_fail(err, status, "tuner, mode STRICT: %s", why.message);
@@ -113,8 +112,9 @@ static void init_models_lock(pthread_rwlock_t *lock)
     pthread_rwlockattr_destroy(&attr);
 }
 
-static trueno_status make(trueno_ctx *ctx, trueno_tuner **out, trueno_tuner_mode mode,
-                          uint64_t seed, trueno_error *err)
+/* o: as read, and checked. */
+static trueno_status make(trueno_ctx *ctx, trueno_tuner **out, const trueno_tuner_options *o,
+                          trueno_error *err)
 {
     trueno_machine machine = TRUENO_MACHINE_INIT;
     trueno_tuner *t = tr_calloc(ctx, 1, sizeof *t);
@@ -122,9 +122,13 @@ static trueno_status make(trueno_ctx *ctx, trueno_tuner **out, trueno_tuner_mode
     if (!t) return tr_fail(err, TRUENO_ERR_NO_MEMORY, "tuner: no memory");
     t->ctx = ctx;
     tr_ctx_ref(ctx);
-    t->mode = mode;
-    t->seed = seed;
-    tr_random_seed(&t->random, seed, 0);
+    t->mode = o->mode;
+    t->options = *o;
+    t->clock = (struct tr_clock){o->clock_fn, o->clock_user};
+    atomic_init(&t->patient, o->effort == TRUENO_EFFORT_PATIENT);
+    t->seed = o->seed;
+    tr_random_seed(&t->random, o->seed, 0);
+    t->stored = (trueno_store_report)TRUENO_STORE_REPORT_INIT;
     t->mape = NAN;
     t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
     atomic_flag_clear(&t->busy);
@@ -135,7 +139,22 @@ static trueno_status make(trueno_ctx *ctx, trueno_tuner **out, trueno_tuner_mode
     trueno_status status = trueno_machine_get(ctx, &machine, err);
     if (status != TRUENO_OK) return status;
     snprintf(t->machine_id, sizeof t->machine_id, "%s", machine.id);
+    t->cpus = machine.threads;
     return allocate(t, err);
+}
+
+static trueno_status check_options(const trueno_tuner_options *o, trueno_error *err)
+{
+    if ((int)o->mode < TRUENO_TUNER_OFF || o->mode > TRUENO_TUNER_LEARN)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: mode %d is none", (int)o->mode);
+    if (o->blob_bytes > 0 && !o->blob)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: blob is NULL");
+    if ((unsigned)o->effort > TRUENO_EFFORT_PATIENT)
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: effort %d is none", (int)o->effort);
+    if (!(o->audit_share >= 0 && o->audit_share <= TR_MAX_AUDIT_SHARE))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: audit_share is %g, must be 0 to %g",
+                       o->audit_share, TR_MAX_AUDIT_SHARE);
+    return TRUENO_OK;
 }
 
 trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out, const trueno_tuner_options *opt,
@@ -149,21 +168,18 @@ trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out, const trueno
         return tr_fail(err, TRUENO_ERR_ARGUMENT,
                        "tuner: struct_size is %zu; use TRUENO_TUNER_OPTIONS_INIT",
                        opt->struct_size);
-    if ((int)o.mode < TRUENO_TUNER_OFF || o.mode > TRUENO_TUNER_LEARN)
-        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: mode %d is none", (int)o.mode);
-    if (o.seed == 0) o.seed = 1;
-    if (o.blob_bytes > 0 && !o.blob)
-        return tr_fail(err, TRUENO_ERR_ARGUMENT, "tuner: blob is NULL");
-
     trueno_tuner *t = NULL;
-    trueno_status status = make(ctx, &t, o.mode, o.seed, err);
+    trueno_status status = check_options(&o, err);
+    if (status != TRUENO_OK) return status;
+    if (o.seed == 0) o.seed = 1;
+    status = make(ctx, &t, &o, err);
     if (status == TRUENO_OK)
         status = trueno_regressor_with_random_forest(ctx, &t->regressor, 100, NULL, err);
     if (status == TRUENO_OK)
         status = trueno_classifier_with_random_forest(ctx, &t->classifier, 50, NULL, err);
     if (status == TRUENO_OK) status = set_path(t, &o, err);
     if (status == TRUENO_OK) status = read_store(t, &o, err);
-    if (status == TRUENO_OK) t->recalled = tr_tuner_recall_models(t);
+    if (status == TRUENO_OK) t->recalled = t->stored.models = tr_tuner_recall_models(t);
     if (status == TRUENO_OK) {
         tr_tuner_name_version(t);
         *out = t;
@@ -182,7 +198,7 @@ trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_err
     trueno_status status = tr_tuner_enter(t, err);
     if (status != TRUENO_OK) return status;
     status = tr_tuner_remember(t, err);
-    if (status == TRUENO_OK) status = make(t->ctx, &copy, t->mode, t->seed, err);
+    if (status == TRUENO_OK) status = make(t->ctx, &copy, &t->options, err);
     if (status == TRUENO_OK) status = trueno_regressor_clone(t->regressor, &copy->regressor, err);
     if (status == TRUENO_OK)
         status = tr_classifier_clone(t->ctx, &copy->classifier, t->classifier, err);
@@ -228,6 +244,36 @@ const char *trueno_tuner_version(const trueno_tuner *t)
     return t ? t->version : "";
 }
 
+static void add_coverage(trueno_tuner_stats *s, const trueno_tuner *t)
+{
+    size_t n;
+    pthread_rwlock_t *models = (pthread_rwlock_t *)&t->models; /* what a lock changes is not t */
+    pthread_rwlock_rdlock(models);
+    trueno_regressor_coverage(t->regressor, &s->coverage, &n);
+    pthread_rwlock_unlock(models);
+}
+
+/* Sums over the contexts that nobody is learning from right now. */
+static void add_ledger(trueno_tuner_stats *s, const trueno_tuner *t)
+{
+    double credit = 0, lost = 0, calls = 0;
+    for (size_t i = 0; i < TR_MAX_SLOTS; i++) {
+        struct tr_slot *slot = &t->slots[i];
+        double upper;
+        if (atomic_load_explicit(&slot->key, memory_order_acquire) == 0 || !slot->policy ||
+            !tr_slot_hold(slot))
+            continue;
+        credit += slot->policy->credit;
+        if (!isnan(tr_policy_regret(slot->policy, &upper)) && isfinite(upper)) {
+            lost += fmax(upper, 0);
+            calls += (double)slot->policy->n;
+        }
+        tr_slot_give(slot);
+    }
+    s->ledger_credit_ns = (int64_t)fmax(-9e18, fmin(credit, 9e18));
+    s->regret_upper = calls > 0 ? lost / calls : (double)NAN;
+}
+
 trueno_status trueno_tuner_get_stats(const trueno_tuner *t, trueno_tuner_stats *out)
 {
     if (!t || !out || !TR_STRUCT_OK(out)) return TRUENO_ERR_ARGUMENT;
@@ -247,6 +293,14 @@ trueno_status trueno_tuner_get_stats(const trueno_tuner *t, trueno_tuner_stats *
     s.audits = atomic_load(&t->n.audits);
     s.audit_excess_ns = atomic_load(&t->n.audit_excess_ns);
     s.retunes = atomic_load(&t->n.retunes);
+    s.races = atomic_load(&t->n.races);
+    s.inconclusive = atomic_load(&t->n.inconclusive);
+    s.noisy = atomic_load(&t->n.noisy);
+    s.drafts_checked = atomic_load(&t->n.drafts_checked);
+    s.drafts_accepted = atomic_load(&t->n.drafts_accepted);
+    s.store = t->stored;
+    add_coverage(&s, t);
+    add_ledger(&s, t);
     memcpy(out, &s, sizeof s);
     return TRUENO_OK;
 }
@@ -286,6 +340,26 @@ static trueno_status choose(trueno_tuner *t, trueno_kernel_choice *choice, const
     return TRUENO_OK;
 }
 
+/* Threads of a pass of so many tokens: the table's. */
+static uint32_t threads_of(trueno_tuner *t, const trueno_features *f, double tokens)
+{
+    trueno_problem p = TRUENO_PROBLEM_INIT;
+    uint32_t threads = f->cpu_threads > 0 ? (uint32_t)f->cpu_threads : 1;
+    uint32_t n = tokens < 1 ? 1 : tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX;
+    if (f->vram_gb != 0 || trueno_problem_of_pass(&p, f, n, NULL) != TRUENO_OK) return threads;
+    return tr_tuner_threads(t, &p);
+}
+
+static void plan_of(trueno_run_plan *plan, trueno_tuner *t, const trueno_features *f)
+{
+    const double usual_prompt = 512;
+    double batch = fmax(f->batch_size, 1), drafts = fmax(f->draft_tokens, 0);
+    double prompt = f->prompt_tokens > 0 ? f->prompt_tokens : usual_prompt;
+    plan->decode_threads = threads_of(t, f, batch * (1 + drafts));
+    plan->prefill_threads = threads_of(t, f, batch * prompt);
+    plan->draft = (uint32_t)drafts;
+}
+
 static uint32_t tile_of(const char *variant)
 {
     const struct tr_kernel *k = variant ? tr_kernel_named(variant, strlen(variant)) : NULL;
@@ -311,13 +385,17 @@ static trueno_status fill(trueno_tuner *t, trueno_recommendation *r, const truen
     if (status == TRUENO_OK) status = choose(t, &r->kernel, f, err);
     if (status == TRUENO_OK) status = trueno_bottleneck_of(&r->bottleneck, f, err);
     if (status != TRUENO_OK) return status;
+    uint64_t checked = atomic_load(&t->n.drafts_checked);
+    struct tr_acceptance drafts = tr_acceptance_of(checked, atomic_load(&t->n.drafts_accepted));
+    uint32_t best_draft;
+    plan_of(&r->plan, t, f);
     pthread_rwlock_rdlock(&t->models);
-    status = trueno_experiments_of(r->experiments, 8, &r->n_experiments, t->regressor, f, err);
+    status = tr_experiments_of(r->experiments, 8, &r->n_experiments, &best_draft, t->regressor, f,
+                               &drafts, err);
     snprintf(r->model_version, sizeof r->model_version, "%s", t->version);
     pthread_rwlock_unlock(&t->models);
-    r->plan.threads = r->kernel.problem.threads;
     r->plan.batch_tile = tile_of(r->kernel.variant);
-    r->plan.draft = f->draft_tokens > 0 ? (uint32_t)f->draft_tokens : 0;
+    if (checked > 0 && status == TRUENO_OK) r->plan.draft = best_draft;
     r->confidence_overall = r->kernel.confidence;
     if (r->throughput.level > 0)
         r->confidence_overall = fmin(r->confidence_overall, r->throughput.confidence);

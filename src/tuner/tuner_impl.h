@@ -3,6 +3,7 @@
 #ifndef TR_TUNER_IMPL_H
 #define TR_TUNER_IMPL_H
 
+#include "base/clock.h"
 #include "tuner/dispatch.h"
 #include "tuner/policy.h"
 #include "tuner/store.h"
@@ -15,8 +16,10 @@
 struct tr_slot {
     _Atomic uint64_t key; /* trueno_problem_context; 0: empty */
     trueno_problem problem;
-    uint32_t n_arms;
-    const struct tr_kernel *arms[TR_MAX_ARMS]; /* the default first */
+    uint32_t n_arms;                           /* the default first: */
+    const struct tr_kernel *arms[TR_MAX_ARMS]; /* of a product */
+    uint32_t threads[TR_MAX_ARMS];             /* of a pass */
+    _Atomic uint32_t hold;                     /* number of the pass that has it, and before */
     _Atomic uint32_t pick;
     _Atomic uint32_t source; /* trueno_choice_source of the pick */
     _Atomic uint32_t next;   /* what a caller of trueno_tuner_plan is given where it is learned */
@@ -40,15 +43,19 @@ enum { TR_RING = 4096 };
 struct tr_observation {
     _Atomic uint64_t
         turn; /* position of the writer that may fill it, or that position + 1: filled */
-    uint64_t ticket, ns;
+    uint64_t ticket, cost;
 };
 
 struct trueno_tuner {
     trueno_ctx *ctx; /* one reference */
     trueno_tuner_mode mode;
+    trueno_tuner_options options; /* as read; its pointers are not valid any more */
+    struct tr_clock clock;
     uint64_t seed;
     char *store_path; /* NULL: no file */
     trueno_status store_status;
+    trueno_store_report stored; /* of the store that it began with */
+    uint32_t cpus;              /* that can compute at once */
     char machine_id[TR_STORE_NAME_BYTES];
     uint64_t kernels_version;
     char version[40];
@@ -75,10 +82,12 @@ struct trueno_tuner {
     struct tr_observation *ring; /* [TR_RING] */
     _Atomic uint64_t ring_head, ring_tail;
     atomic_bool paused;
+    atomic_bool patient; /* contexts that are new now hold all kernels that may compute them */
 
     struct {
         _Atomic uint64_t full, stored_used, stored_stale, observations, dropped, explored, pins,
-            unpins, runs, kernel_runs, audits, audit_excess_ns, retunes;
+            unpins, runs, kernel_runs, audits, audit_excess_ns, retunes, races, inconclusive, noisy,
+            drafts_checked, drafts_accepted;
     } n;
 };
 
@@ -92,6 +101,9 @@ void tr_slots_free(trueno_tuner *t);
 
 /* Sets a slot's pick from the store; under t->adding. */
 void tr_slot_recall(struct tr_slot *slot, bool first);
+
+/* Name of an arm; `name` is where that of a number of threads is written. */
+const char *tr_slot_arm_name(const struct tr_slot *slot, uint32_t arm, char name[TR_THREADS_NAME]);
 
 /* Gives a slot an order. */
 void tr_slot_order(struct tr_slot *slot, uint32_t order);
@@ -114,15 +126,22 @@ trueno_status tr_tuner_keep_models(trueno_tuner *t, trueno_error *err);
 /* Takes the models of the store; false: there are none, none of this machine, or they cannot be
  * read, and those that are there stay. */
 bool tr_tuner_recall_models(trueno_tuner *t);
-/* After a merge: takes the store's models if they learned from as many runs as t's, else writes
- * t's. @return as tr_tuner_keep_models */
-trueno_status tr_tuner_join_models(trueno_tuner *t, trueno_error *err);
+/* After a merge: takes the store's models if they learned from as many runs as t's (*used), else
+ * writes t's. @return as tr_tuner_keep_models */
+trueno_status tr_tuner_join_models(trueno_tuner *t, bool *used, trueno_error *err);
 
 trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
                                   const trueno_classifier *c, trueno_error *err);
 
 /* After the regressor has changed, under t->models. */
 void tr_tuner_name_version(trueno_tuner *t);
+
+/* Sets the accuracy's date to now. */
+void tr_accuracy_date(trueno_accuracy *a);
+
+/* What `s` holds for t, with what was seen when it was read. */
+void tr_tuner_report(trueno_store_report *out, const trueno_tuner *t, const struct tr_store *s,
+                     const struct tr_store_report *seen);
 
 /* Writes what slots have found into the store. @return OK; ERR_NO_MEMORY; ERR_TOO_LARGE */
 trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err);

@@ -16,8 +16,9 @@ enum { LOCK_WAIT_MS = 2000 };
 /* The arm of this name; n_arms: none. */
 static uint32_t arm_named(const struct tr_slot *slot, const char *name)
 {
+    char own[TR_THREADS_NAME];
     uint32_t i = 0;
-    while (i < slot->n_arms && strcmp(slot->arms[i]->name, name) != 0) i++;
+    while (i < slot->n_arms && strcmp(tr_slot_arm_name(slot, i, own), name) != 0) i++;
     return i;
 }
 
@@ -67,6 +68,7 @@ static uint32_t rival_of(const struct tr_slot *slot, uint32_t pick)
 static bool wisdom_of(struct tr_wisdom *w, const struct tr_slot *slot, uint32_t machine)
 {
     const struct tr_policy *p = slot->policy;
+    char name[TR_THREADS_NAME];
     uint32_t pick = tr_slot_pick(slot);
     memset(w, 0, sizeof *w);
     if (p->phase == TR_POLICY_RACE) return false;
@@ -74,8 +76,8 @@ static bool wisdom_of(struct tr_wisdom *w, const struct tr_slot *slot, uint32_t 
     if (rival == slot->n_arms) return false;
     if (tr_wisdom_set_problem(w, &slot->problem, NULL) != TRUENO_OK) return false;
     w->machine = machine;
-    snprintf(w->variant, sizeof w->variant, "%s", slot->arms[pick]->name);
-    snprintf(w->reference, sizeof w->reference, "%s", slot->arms[rival]->name);
+    snprintf(w->variant, sizeof w->variant, "%s", tr_slot_arm_name(slot, pick, name));
+    snprintf(w->reference, sizeof w->reference, "%s", tr_slot_arm_name(slot, rival, name));
     w->version = slot->t->kernels_version;
     /* ln(pick / rival) */
     w->log_ratio = fmax(-MAX_RATIO, fmin((double)p->arms[rival].gain, MAX_RATIO));
@@ -273,62 +275,116 @@ trueno_status trueno_tuner_export(trueno_tuner *t, void *buf, size_t cap, size_t
     return status;
 }
 
-/* Joins `other` and lets it count. */
-static trueno_status join(trueno_tuner *t, const struct tr_store *other, trueno_error *err)
+void tr_tuner_report(trueno_store_report *out, const trueno_tuner *t, const struct tr_store *s,
+                     const struct tr_store_report *seen)
 {
+    trueno_store_report r = TRUENO_STORE_REPORT_INIT;
+    struct tr_store_report use = {0};
+    uint32_t machine;
+    if (!tr_store_find_machine(s, &machine, t->machine_id)) machine = UINT32_MAX;
+    tr_store_review(&use, s, machine, t->kernels_version);
+    r.struct_size = out->struct_size;
+    r.entries = (uint32_t)tr_store_n_entries(s);
+    r.dropped = seen->bad_machines + seen->bad_entries + seen->duplicates + seen->bad_sections +
+                seen->unknown_sections;
+    r.usable = use.usable;
+    r.foreign = use.foreign;
+    r.stale = use.stale;
+    r.unknown = use.unknown_variants;
+    r.forgotten = use.forgotten;
+    memcpy(out, &r, sizeof r);
+}
+
+/* Joins `other`, which was read as `seen` says, and lets it count. */
+static trueno_status join(trueno_tuner *t, trueno_store_report *report,
+                          const struct tr_store *other, const struct tr_store_report *seen,
+                          trueno_error *err)
+{
+    struct tr_store_report merged = {0};
+    bool models = false;
     trueno_status status = tr_tuner_remember(t, err);
     if (status != TRUENO_OK) return status;
     pthread_mutex_lock(&t->adding);
-    status = tr_store_merge(t->store, other, NULL, err);
+    status = tr_store_merge(t->store, other, &merged, err);
     pthread_mutex_unlock(&t->adding);
     if (status != TRUENO_OK) return status;
     tr_slots_recall(t);
-    return tr_tuner_join_models(t, err);
+    status = tr_tuner_join_models(t, &models, err);
+    if (status != TRUENO_OK || !report) return status;
+    tr_tuner_report(report, t, other, seen);
+    report->added = merged.n_new;
+    report->replaced = merged.n_replaced;
+    report->models = models;
+    return TRUENO_OK;
 }
 
-trueno_status trueno_tuner_import(trueno_tuner *t, const void *buf, size_t len, trueno_error *err)
+/* Before a join: the report is empty on failure. */
+static trueno_status begin_join(trueno_tuner *t, trueno_store_report *report, trueno_error *err)
 {
+    trueno_store_report empty = TRUENO_STORE_REPORT_INIT;
+    if (report && !TR_STRUCT_OK(report))
+        return tr_fail(err, TRUENO_ERR_ARGUMENT,
+                       "tuner: struct_size of the report is %zu; use TRUENO_STORE_REPORT_INIT",
+                       report->struct_size);
+    if (report) {
+        empty.struct_size = report->struct_size;
+        memcpy(report, &empty, sizeof empty);
+    }
+    return begin(t, true, err);
+}
+
+trueno_status trueno_tuner_import(trueno_tuner *t, trueno_store_report *report, const void *buf,
+                                  size_t len, trueno_error *err)
+{
+    struct tr_store_report seen = {0};
     struct tr_store *other = NULL;
     if (!buf) return tr_fail(err, TRUENO_ERR_ARGUMENT, "import: buf is NULL");
-    trueno_status status = begin(t, true, err);
+    trueno_status status = begin_join(t, report, err);
     if (status != TRUENO_OK) return status;
-    status = tr_store_read(t->ctx, &other, buf, len, NULL, err);
-    if (status == TRUENO_OK) status = join(t, other, err);
+    status = tr_store_read(t->ctx, &other, buf, len, &seen, err);
+    if (status == TRUENO_OK) status = join(t, report, other, &seen, err);
     tr_store_free(other);
     tr_tuner_leave(t);
     return status;
 }
 
-trueno_status trueno_tuner_merge(trueno_tuner *t, trueno_tuner *other, trueno_error *err)
+trueno_status trueno_tuner_merge(trueno_tuner *t, trueno_store_report *report, trueno_tuner *other,
+                                 trueno_error *err)
 {
+    struct tr_store_report seen = {0};
     if (!other) return tr_fail(err, TRUENO_ERR_ARGUMENT, "merge: other is NULL");
     if (t == other) return TRUENO_OK;
-    trueno_status status = begin(t, true, err);
+    trueno_status status = begin_join(t, report, err);
     if (status != TRUENO_OK) return status;
     status = tr_tuner_enter(other, err);
     if (status == TRUENO_OK) {
         status = tr_tuner_remember(other, err);
-        if (status == TRUENO_OK) status = join(t, other->store, err);
+        if (status == TRUENO_OK) status = join(t, report, other->store, &seen, err);
         tr_tuner_leave(other);
     }
     tr_tuner_leave(t);
     return status;
 }
 
-trueno_status trueno_tuner_forget(trueno_tuner *t, trueno_error *err)
+trueno_status trueno_tuner_forget(trueno_tuner *t, const trueno_problem *p, trueno_error *err)
 {
     uint32_t machine;
-    trueno_status status = begin(t, false, err);
+    uint64_t only = trueno_problem_context(p); /* 0: all */
+    trueno_status status = p ? tr_problem_check(p, err) : TRUENO_OK;
+    if (status == TRUENO_OK) status = begin(t, false, err);
     if (status != TRUENO_OK) return status;
     bool known = machine_of(t, &machine);
     pthread_mutex_lock(&t->adding);
     for (size_t i = 0; known && status == TRUENO_OK && i < tr_store_n_entries(t->store); i++) {
         const struct tr_wisdom *w = tr_store_at(t->store, i);
         if (w->machine != machine || w->state == TR_WISDOM_FORGOTTEN) continue;
+        if (only && w->context != only) continue;
         status = tr_store_forget(t->store, machine, w->context, err);
     }
-    for (size_t i = 0; i < TR_MAX_SLOTS; i++)
-        if (atomic_load(&t->slots[i].key) != 0) tr_slot_order(&t->slots[i], TR_ORDER_BEGIN);
+    for (size_t i = 0; i < TR_MAX_SLOTS; i++) {
+        uint64_t key = atomic_load(&t->slots[i].key);
+        if (key != 0 && (!only || key == only)) tr_slot_order(&t->slots[i], TR_ORDER_BEGIN);
+    }
     pthread_mutex_unlock(&t->adding);
     tr_tuner_leave(t);
     return status;

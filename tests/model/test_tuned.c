@@ -3,6 +3,7 @@
  * changes a bit of the logits. */
 #include "model/toy.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -226,6 +227,117 @@ static void test_learns_in_passes(void **state)
     end(&w);
 }
 
+/* A clock that goes on by a microsecond and, for each thread of the session's passes, another one,
+ * every time that it is read. */
+struct slow_threads {
+    const trueno_session *s;
+    uint64_t now;
+};
+static uint64_t read_slow_threads(void *user)
+{
+    struct slow_threads *c = user;
+    return c->now += 1000 + 1000 * (uint64_t)(c->s ? c->s->plan.pass.threads : 0);
+}
+
+/* Counts the calls that come from other threads than the test's. */
+static pthread_t main_thread;
+static void count_foreign(float *out, size_t ldo, const void *w, size_t n_groups, const void *act,
+                          size_t k, uint32_t nt)
+{
+    if (!pthread_equal(pthread_self(), main_thread)) atomic_fetch_add(&n_calls, 1);
+    counted(out, ldo, w, n_groups, act, k, nt);
+}
+
+/* Lets a product of a session with so many threads count where it is computed. */
+static void count_where(struct world *w, struct tr_kernel *fake, uint32_t threads)
+{
+    trueno_problem p = TRUENO_PROBLEM_INIT;
+    p.type = TRUENO_TYPE_Q4_K;
+    p.rows = w->toy.n_embd;
+    p.cols = w->toy.n_ff;
+    p.threads = threads;
+    struct tr_slot *slot = tr_tuner_slot(w->t, &p);
+    *fake = *slot->arms[tr_slot_pick(slot)];
+    counted = fake->fn.gemm;
+    fake->fn.gemm = count_foreign;
+    slot->arms[tr_slot_pick(slot)] = fake;
+}
+
+/* Passes are compared with others on fewer threads, the faster number takes over, and it is on that
+ * many threads that passes are computed; with the same bits, and in other sessions too, as stored.
+ */
+static void test_threads_of_passes(void **state)
+{
+    static uint8_t blob[1 << 20];
+    struct world w;
+    struct tr_kernel fakes[2];
+    struct slow_threads clock = {NULL, 0};
+    trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
+    size_t len;
+    (void)state;
+    begin(&w, TRUENO_TUNER_OFF);
+    float *want = run(w.s, w.tokens, w.toy.n_vocab);
+    size_t bytes = (N_TOKENS - N_PROMPT + 1) * w.toy.n_vocab * sizeof(float);
+    trueno_session_free(w.s);
+    trueno_tuner_free(w.t);
+
+    o.mode = TRUENO_TUNER_LEARN;
+    o.store_path = "";
+    o.clock_fn = read_slow_threads;
+    o.clock_user = &clock;
+    assert_int_equal(trueno_tuner_new(w.ctx, &w.t, &o, NULL), TRUENO_OK);
+    w.s = session(w.m, w.t, 2);
+    clock.s = w.s;
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(trueno_session_rewind(w.s, 0), TRUENO_OK);
+        float *got = run(w.s, w.tokens, w.toy.n_vocab);
+        assert_memory_equal(got, want, bytes);
+        free(got);
+    }
+    assert_int_equal(w.s->plan.pass.threads, 1);
+    assert_int_equal(w.s->plan.pass.source, TRUENO_CHOICE_MEASURED);
+    assert_int_equal(trueno_tuner_export(w.t, blob, sizeof blob, &len, TRUENO_STORE_BINARY, NULL),
+                     TRUENO_OK);
+    clock.s = NULL;
+    trueno_session_free(w.s);
+    trueno_tuner_free(w.t);
+
+    w.t = tuner(w.ctx, TRUENO_TUNER_FROZEN);
+    assert_int_equal(trueno_tuner_import(w.t, NULL, blob, len, NULL), TRUENO_OK);
+    w.s = session(w.m, w.t, 2);
+    count_where(&w, &fakes[0], 1);
+    main_thread = pthread_self();
+    atomic_store(&n_calls, 0);
+    assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_int_equal(w.s->plan.pass.threads, 1);
+    assert_int_equal(atomic_load(&n_calls), 0);
+
+    /* the features of the same model ask for the same passes */
+    trueno_features f = TRUENO_FEATURES_INIT;
+    trueno_recommendation rec;
+    trueno_recommendation_init(&rec);
+    f.model_params_b = 0.001;
+    f.hidden_dim = w.toy.n_embd;
+    f.num_layers = w.toy.n_layer;
+    f.intermediate_dim = w.toy.n_ff;
+    f.vram_gb = 0;
+    f.gpu_mem_bw_gbs = 40;
+    f.gpu_compute_tflops = 1;
+    f.sm_count = f.cpu_threads = 2;
+    assert_int_equal(trueno_tuner_recommend(w.t, &rec, &f, NULL), TRUENO_OK);
+    assert_true(rec.plan.decode_threads == 1 && rec.plan.prefill_threads == 2);
+
+    /* without the choice both threads compute again */
+    assert_int_equal(trueno_tuner_forget(w.t, NULL, NULL), TRUENO_OK);
+    count_where(&w, &fakes[1], 2);
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    assert_int_equal(w.s->plan.pass.threads, 2);
+    assert_true(atomic_load(&n_calls) > 0);
+    free(want);
+    end(&w);
+}
+
 /* The profile counts layers and tokens; its times are those of the passes. */
 static void test_profile(void **state)
 {
@@ -354,7 +466,7 @@ int main(void)
         cmocka_unit_test(test_same_logits),      cmocka_unit_test(test_pick_is_what_runs),
         cmocka_unit_test(test_learns_in_passes), cmocka_unit_test(test_profile),
         cmocka_unit_test(test_foreign_tuner),    cmocka_unit_test(test_strict),
-        cmocka_unit_test(test_output_kind),
+        cmocka_unit_test(test_output_kind),      cmocka_unit_test(test_threads_of_passes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

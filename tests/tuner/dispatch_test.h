@@ -77,7 +77,7 @@ static inline void play(trueno_tuner *t, const trueno_problem *p, const char *fa
         assert_int_equal(trueno_tuner_plan(t, &pick, p), TRUENO_OK);
         noise = noise * 1664525U + 1013904223U;
         uint64_t ns = (fast && strcmp(pick.variant, fast) == 0 ? 80000 : 100000) + (noise >> 20);
-        assert_int_equal(trueno_tuner_observe(t, pick.ticket, ns), TRUENO_OK);
+        assert_int_equal(trueno_tuner_observe(t, pick.ticket, ns, 0), TRUENO_OK);
         assert_int_equal(trueno_tuner_tick(t, 0), TRUENO_OK);
     }
 }

@@ -413,6 +413,12 @@ static void test_options(void **state)
     expect_refused(o, "mean0");
     o = good, o.sd0 = 0;
     expect_refused(o, "sd0");
+    o = good, o.audit_share = -0.001;
+    expect_refused(o, "audit_share");
+    o.audit_share = 0.11;
+    expect_refused(o, "audit_share");
+    o.audit_share = NAN;
+    expect_refused(o, "audit_share");
     expect(trueno_bandit_new(NULL, &b, NULL, &err), TRUENO_ERR_ARGUMENT, &err, "ctx");
     assert_null(b);
     expect(trueno_bandit_new(ctx, NULL, NULL, &err), TRUENO_ERR_ARGUMENT, &err, "out");
@@ -513,6 +519,35 @@ static int teardown(void **state)
     return 0;
 }
 
+/* The other arm takes 5 % longer, so an audit of 16 calls loses 16 x 0.05 of a call; audits of it
+ * get half of the share: one every 16 x 0.05 / (share / 2) calls, but 160 at least. Share 0: none.
+ */
+static void test_audit_share(void **state)
+{
+    static const double shares[] = {0, 0.0006, 0.006, 0.1};
+    enum { CALLS = 100000 };
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        trueno_bandit_options o = TRUENO_BANDIT_OPTIONS_INIT;
+        trueno_bandit *b;
+        int count = 0;
+        o.policy = TRUENO_BANDIT_AUDIT;
+        o.audit_share = shares[i];
+        assert_int_equal(trueno_bandit_new(ctx, &b, &o, NULL), TRUENO_OK);
+        announce(b, 0, pair, 2);
+        for (int call = -200; call < CALLS; call++) { /* the race is over by call 0 */
+            trueno_kernel k = pick(b, 0);
+            count += call >= 0 && k == B;
+            reward(b, 0, k, k == V ? 0 : -log(1.05));
+        }
+        double spacing = shares[i] > 0 ? fmax(160, 16 * 0.05 / (shares[i] / 2)) : INFINITY;
+        double audits = CALLS / (spacing + 32);
+        assert_true(count >= 16 * floor(0.9 * audits) && count <= 16 * ceil(1.1 * audits));
+        assert_true(0.05 * count <= fmax(shares[i], 0) * CALLS);
+        trueno_bandit_free(b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -523,7 +558,7 @@ int main(void)
         cmocka_unit_test(test_fixed),          cmocka_unit_test(test_audit),
         cmocka_unit_test(test_huge_rewards),   cmocka_unit_test(test_options),
         cmocka_unit_test(test_arguments),      cmocka_unit_test(test_full_table),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_audit_share),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

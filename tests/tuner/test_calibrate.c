@@ -388,9 +388,15 @@ static void test_bed(void **state)
     struct tr_kernel fake = *k;
     fake.fn.gemm = count_calls;
     n_called = 0;
-    assert_true(tr_bed_time(bed, &fake) >= 1);
+    const struct tr_clock clock = {NULL, NULL};
+    assert_true(tr_bed_time(bed, &fake, &clock) >= 1);
     assert_int_equal(n_called, 3);
     assert_true(tr_bed_bytes(bed) >= 48 * 144);
+    /* as many copies as fit, and one at least */
+    assert_in_range(tr_bed_ring_bytes(bed), (1 << 20) - tr_bed_bytes(bed), 1 << 20);
+    tr_bed_free(bed);
+    assert_int_equal(tr_bed_new(&bed, ctx, &p, NULL, 1, NULL), TRUENO_OK);
+    assert_int_equal(tr_bed_ring_bytes(bed), tr_bed_bytes(bed));
     tr_bed_free(bed);
     p.type = TRUENO_TYPE_COUNT;
     assert_int_not_equal(tr_bed_new(&bed, ctx, &p, NULL, 0, NULL), TRUENO_OK);

@@ -312,11 +312,11 @@ static void test_lengths_are_not_believed(void **state)
         char was[4];
         memcpy(was, bytes + at, 4);
         memset(bytes + at, 0xff, 4);
-        trueno_status status = trueno_tuner_import(t, bytes, len, NULL);
+        trueno_status status = trueno_tuner_import(t, NULL, bytes, len, NULL);
         assert_int_not_equal(status, TRUENO_ERR_NO_MEMORY);
         memcpy(bytes + at, was, 4);
     }
-    assert_int_equal(trueno_tuner_import(t, bytes, len, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_import(t, NULL, bytes, len, NULL), TRUENO_OK);
     for (size_t at = 0; at < 400 && at + 4 <= model_len; at++) {
         char was[4];
         memcpy(was, bad + at, 4);

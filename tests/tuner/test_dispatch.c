@@ -106,19 +106,19 @@ static void test_tickets(void **state)
     trueno_pick pick = TRUENO_PICK_INIT;
     (void)state;
     need_rivals(other_of(t, &p));
-    assert_int_equal(trueno_tuner_observe(t, 0, 5), TRUENO_OK);
-    assert_int_equal(trueno_tuner_observe(t, 12345, 5), TRUENO_ERR_ARGUMENT);
+    assert_int_equal(trueno_tuner_observe(t, 0, 5, 0), TRUENO_OK);
+    assert_int_equal(trueno_tuner_observe(t, 12345, 5, 0), TRUENO_ERR_ARGUMENT);
     assert_int_equal(trueno_tuner_plan(t, &pick, &p), TRUENO_OK);
     assert_true(pick.ticket != 0);
-    assert_int_equal(trueno_tuner_observe(t, pick.ticket, 0), TRUENO_ERR_ARGUMENT);
-    assert_int_equal(trueno_tuner_observe(t, pick.ticket + 200, 5), TRUENO_ERR_ARGUMENT);
-    assert_int_equal(trueno_tuner_observe(t, pick.ticket + (1 << 8), 5), TRUENO_ERR_ARGUMENT);
+    assert_int_equal(trueno_tuner_observe(t, pick.ticket, 0, 0), TRUENO_ERR_ARGUMENT);
+    assert_int_equal(trueno_tuner_observe(t, pick.ticket + 200, 5, 0), TRUENO_ERR_ARGUMENT);
+    assert_int_equal(trueno_tuner_observe(t, pick.ticket + (1 << 8), 5, 0), TRUENO_ERR_ARGUMENT);
     for (int i = 0; i < TR_RING + 10; i++)
-        assert_int_equal(trueno_tuner_observe(t, pick.ticket, 5), TRUENO_OK);
+        assert_int_equal(trueno_tuner_observe(t, pick.ticket, 5, 0), TRUENO_OK);
     assert_int_equal(trueno_tuner_get_stats(t, &stats), TRUENO_OK);
     assert_int_equal(stats.dropped, 10);
     assert_int_equal(trueno_tuner_tick(t, 0), TRUENO_OK);
-    assert_int_equal(trueno_tuner_observe(t, pick.ticket, 5), TRUENO_OK); /* room again */
+    assert_int_equal(trueno_tuner_observe(t, pick.ticket, 5, 0), TRUENO_OK); /* room again */
     assert_int_equal(trueno_tuner_get_stats(t, &stats), TRUENO_OK);
     assert_int_equal(stats.dropped, 10);
     trueno_tuner_free(t);
@@ -188,7 +188,7 @@ static void test_busy(void **state)
     assert_int_equal(tr_tuner_enter(t, NULL), TRUENO_OK);
     assert_int_equal(trueno_tuner_tick(t, 0), TRUENO_ERR_BUSY);
     assert_int_equal(trueno_tuner_save(t, NULL), TRUENO_ERR_BUSY);
-    assert_int_equal(trueno_tuner_forget(t, NULL), TRUENO_ERR_BUSY);
+    assert_int_equal(trueno_tuner_forget(t, NULL, NULL), TRUENO_ERR_BUSY);
     assert_int_equal(trueno_tuner_clone(t, &u, NULL), TRUENO_ERR_BUSY);
     assert_int_equal(trueno_tuner_export(t, NULL, 0, &len, TRUENO_STORE_JSON, NULL),
                      TRUENO_ERR_BUSY);

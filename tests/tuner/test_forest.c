@@ -253,6 +253,48 @@ static void test_quantiles(void **state)
     free(y);
 }
 
+/* Exchanges, all in one walk, are what predicting with exchanged features changes; of the first
+ * trees alone, what it changes in a forest of those. */
+static void test_exchange(void **state)
+{
+    enum { N = 600, K = 6, GROUPS = 4 };
+    static const uint8_t group[K] = {0, 1, 1, 2, 3, 1}; /* three of them go together */
+    float *x = malloc(N * K * sizeof *x);
+    double *y = malloc(N * sizeof *y), change[GROUPS];
+    struct tr_random random;
+    (void)state;
+    assert_true(x && y);
+    tr_random_seed(&random, 8, 0);
+    for (int i = 0; i < N; i++) {
+        for (int k = 0; k < K; k++) x[i * K + k] = (float)tr_random_below(&random, 20);
+        const float *r = x + i * K;
+        y[i] =
+            (double)(r[0] * r[1] + 3 * r[2] - r[4] * (r[5] > 10 ? 2 : 1)) + tr_random_unit(&random);
+    }
+    struct tr_forest_data d = {.x = x, .n = N, .n_features = K, .y = y};
+    for (uint32_t n_trees = 1; n_trees <= 21; n_trees += 5) {
+        struct tr_forest_options o = options(n_trees, 3), more = options(40, 3);
+        struct tr_forest *f = train(&d, &o), *large = train(&d, &more);
+        for (int i = 0; i < 200; i++) {
+            const float *a = x + (size_t)tr_random_below(&random, N) * K;
+            const float *b = x + (size_t)tr_random_below(&random, N) * K;
+            for (int of = 0; of < 2; of++) {
+                tr_forest_exchange(of ? large : f, change, GROUPS, n_trees, a, b, group);
+                for (int g = 0; g < GROUPS; g++) {
+                    float c[K];
+                    for (int k = 0; k < K; k++) c[k] = group[k] == g ? b[k] : a[k];
+                    double want = tr_forest_predict(f, c, NULL) - tr_forest_predict(f, a, NULL);
+                    assert_true(fabs(change[g] - want) <= 1e-9 * 400);
+                }
+            }
+        }
+        tr_forest_free(f);
+        tr_forest_free(large);
+    }
+    free(x);
+    free(y);
+}
+
 static void test_refusals(void **state)
 {
     struct noisy r = noisy_rows(50, 0.1, 4);
@@ -358,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_out_of_bag),        cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_constant_features), cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_refusals),          cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_exchange),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -79,19 +79,19 @@ static void test_exports(void **state)
         assert_int_equal(
             trueno_tuner_export(t, bytes, sizeof bytes, &len, (trueno_store_format)format, NULL),
             TRUENO_OK);
-        assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_import(u, NULL, bytes, len, NULL), TRUENO_OK);
         assert_string_equal(variant_of(u, &p), other);
         assert_true(trueno_tuner_digest(u) == trueno_tuner_digest(t));
-        assert_int_equal(trueno_tuner_import(u, bytes, len / 2, NULL) == TRUENO_OK, 0);
+        assert_int_equal(trueno_tuner_import(u, NULL, bytes, len / 2, NULL) == TRUENO_OK, 0);
         assert_string_equal(variant_of(u, &p), other);
-        assert_int_equal(trueno_tuner_forget(u, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_forget(u, NULL, NULL), TRUENO_OK);
         assert_string_equal(variant_of(u, &p), default_of(ctx, &p));
-        assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_import(u, NULL, bytes, len, NULL), TRUENO_OK);
         assert_string_equal(variant_of(u, &p), default_of(ctx, &p));
         trueno_tuner_free(u);
     }
     u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
-    assert_int_equal(trueno_tuner_merge(u, t, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_merge(u, NULL, t, NULL), TRUENO_OK);
     assert_string_equal(variant_of(u, &p), other);
     trueno_tuner_free(u);
     assert_int_equal(trueno_tuner_clone(t, &u, NULL), TRUENO_OK);
@@ -107,7 +107,7 @@ static void test_exports(void **state)
     assert_int_equal(trueno_tuner_save(u, NULL), TRUENO_OK); /* nowhere */
     trueno_tuner_free(u);
     u = tuner(ctx, TRUENO_TUNER_OFF, NULL);
-    assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_ERR_READ_ONLY);
+    assert_int_equal(trueno_tuner_import(u, NULL, bytes, len, NULL), TRUENO_ERR_READ_ONLY);
     trueno_tuner_free(u);
     trueno_ctx_free(ctx);
 }
@@ -130,7 +130,7 @@ static void test_stale(void **state)
                      TRUENO_OK);
     trueno_tuner_free(t);
     u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
-    assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_import(u, NULL, bytes, len, NULL), TRUENO_OK);
     assert_string_equal(variant_of(u, &p), default_of(ctx, &p));
     assert_int_equal(trueno_tuner_get_stats(u, &stats), TRUENO_OK);
     assert_int_equal(stats.stored_stale, 1);
@@ -143,7 +143,7 @@ static void test_stale(void **state)
                      TRUENO_OK);
     trueno_tuner_free(t);
     u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
-    assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_import(u, NULL, bytes, len, NULL), TRUENO_OK);
     assert_string_equal(variant_of(u, &p), default_of(ctx, &p));
     trueno_tuner_free(u);
     trueno_ctx_free(ctx);
@@ -162,12 +162,12 @@ static void test_absurd_times(void **state)
         trueno_pick pick = TRUENO_PICK_INIT;
         assert_int_equal(trueno_tuner_plan(t, &pick, &p), TRUENO_OK);
         uint64_t ns = strcmp(pick.variant, other) == 0 ? 1 : UINT64_MAX;
-        assert_int_equal(trueno_tuner_observe(t, pick.ticket, ns), TRUENO_OK);
+        assert_int_equal(trueno_tuner_observe(t, pick.ticket, ns, 0), TRUENO_OK);
         assert_int_equal(trueno_tuner_tick(t, 0), TRUENO_OK);
     }
     play(t, &q, other, 400);
     u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
-    assert_int_equal(trueno_tuner_merge(u, t, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_merge(u, NULL, t, NULL), TRUENO_OK);
     assert_string_equal(variant_of(u, &p), other);
     assert_string_equal(variant_of(u, &q), other);
     trueno_tuner_free(u);
@@ -251,7 +251,7 @@ static void test_models_are_kept(void **state)
         trueno_tuner_free(u);
 
         u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL); /* the same by merging */
-        assert_int_equal(trueno_tuner_merge(u, t, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_merge(u, NULL, t, NULL), TRUENO_OK);
         same_predictions(t, u);
         trueno_tuner_free(u);
 
@@ -259,10 +259,10 @@ static void test_models_are_kept(void **state)
         trueno_tuner *back = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
         u = tuner(ctx, TRUENO_TUNER_LEARN, NULL);
         snprintf(u->machine_id, sizeof u->machine_id, "another machine");
-        assert_int_equal(trueno_tuner_merge(u, t, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_merge(u, NULL, t, NULL), TRUENO_OK);
         assert_string_equal(trueno_tuner_version(u), "1.0.0");
         assert_int_equal(trueno_tuner_observe_run(u, &rows[0], 10, NULL), TRUENO_OK);
-        assert_int_equal(trueno_tuner_merge(back, u, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_merge(back, NULL, u, NULL), TRUENO_OK);
         same_predictions(t, back);
         trueno_tuner_free(back);
         trueno_tuner_free(u);

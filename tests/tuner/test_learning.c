@@ -439,7 +439,7 @@ static trueno_status use_all(trueno_ctx *c, const trueno_regressor *r, const tru
     if (s == TRUENO_OK) s = trueno_tuner_remember_profile(t, &profile, NULL);
     if (s == TRUENO_OK) s = trueno_tuner_clone(t, &u, NULL);
     if (s == TRUENO_OK) s = trueno_tuner_train(t, NULL, rows, tps, 12, NULL);
-    if (s == TRUENO_OK) s = trueno_tuner_merge(t, u, NULL);
+    if (s == TRUENO_OK) s = trueno_tuner_merge(t, NULL, u, NULL);
     if (s == TRUENO_OK) s = trueno_tuner_kernel_bandit(t, &b, NULL, NULL);
     if (s == TRUENO_OK)
         s = trueno_tuner_recommend_kernel_with_exploration(t, &choice, &f, b, 0.5, NULL);

@@ -22,7 +22,8 @@ enum {
     N_AT = 32,
     MAPE_AT = 40,
     MACHINE_AT = 48,
-    ROWS_AT = 112,
+    DATE_AT = 112,
+    ROWS_AT = 128,
     HEADER = ROWS_AT + 42 * 16,
     REGRESSOR_CRC_AT = HEADER + 12
 };
@@ -74,7 +75,7 @@ static struct file file_of(const trueno_regressor *r, double mape)
     assert_non_null(f.p);
     uint8_t *at = f.p + 8;
     memcpy(f.p, "TRUENOPT", 8);
-    tr_put_int(&at, 1, 4);
+    tr_put_int(&at, 2, 4);
     tr_put_int(&at, 0, 4);
     tr_put_int(&at, f.n, 8);
     tr_put_int(&at, UINT64_C(0x1122334455667788), 8);
@@ -82,13 +83,15 @@ static struct file file_of(const trueno_regressor *r, double mape)
     tr_put_f64(&at, mape);
     memcpy(at, "four cores", 10);
     at += 64;
+    memcpy(at, "2026-01-31", 10);
+    at += 16;
     for (int i = 0; i < 42; i++) {
         tr_put_f64(&at, importance_of(i));
         tr_put_f64(&at, i ? 0.01 : (double)NAN);
     }
     assert_int_equal(at - f.p, HEADER);
     assert_int_equal(trueno_regressor_export(r, at, len, &len, NULL), TRUENO_OK);
-    put(f, 8, 1, 4); /* the checksum */
+    put(f, 8, 2, 4); /* the checksum */
     return f;
 }
 
@@ -149,6 +152,7 @@ static void test_read(void **state)
     assert_true(out.data_hash == UINT64_C(0x1122334455667788) && out.n_held_out == 77);
     assert_true(out.mape == 0.125);
     assert_string_equal(out.machine, "four cores");
+    assert_string_equal(out.date, "2026-01-31");
     assert_ptr_equal(out.regressor, f.p + HEADER);
     assert_int_equal(out.regressor_bytes, f.n - HEADER);
     const uint32_t first[] = {30, 5, 31, 0, 1, 2, 3, 4, 6}; /* largest first, then by slot */
@@ -186,9 +190,9 @@ static void test_refused(void **state)
     f.p[0] = 'X';
     assert_int_equal(tr_pretrained_read(&out, f.p, f.n, &err), TRUENO_ERR_FORMAT);
     f.p[0] = 'T';
-    put(f, 8, 2, 4);
+    put(f, 8, 3, 4);
     assert_int_equal(tr_pretrained_read(&out, f.p, f.n, &err), TRUENO_ERR_VERSION);
-    put(f, 8, 1, 4);
+    put(f, 8, 2, 4);
     put(f, BYTES_AT, f.n - 1, 8);
     assert_int_equal(tr_pretrained_read(&out, f.p, f.n, &err), TRUENO_ERR_CORRUPT);
     put(f, BYTES_AT, UINT64_MAX, 8);
@@ -222,6 +226,9 @@ static void test_values_that_cannot_be(void **state)
     assert_int_equal(tr_pretrained_read(&out, f.p, f.n, NULL), TRUENO_ERR_CORRUPT);
     put(f, N_AT, 1, 8);
     put(f, MACHINE_AT + 63, 'x', 1);
+    assert_int_equal(tr_pretrained_read(&out, f.p, f.n, NULL), TRUENO_ERR_CORRUPT);
+    put(f, MACHINE_AT + 63, 0, 1);
+    put(f, DATE_AT + 10, 'x', 1);
     assert_int_equal(tr_pretrained_read(&out, f.p, f.n, NULL), TRUENO_ERR_CORRUPT);
     free(f.p);
 }
@@ -263,6 +270,7 @@ static void test_use(void **state)
         assert_int_equal(a.n, 77);
         assert_string_equal(a.split, "leave one model out");
         assert_string_equal(a.machine, "four cores");
+        assert_string_equal(a.date, "2026-01-31");
         assert_true(a.data_hash == UINT64_C(0x1122334455667788));
         assert_string_equal(trueno_tuner_version(t), "1.0.0-pretrained");
         assert_int_equal(trueno_tuner_predict(t, &p, &run, NULL), TRUENO_OK);
@@ -319,6 +327,7 @@ static void test_shipped(void **state)
     assert_true(p.level == 0.9 && p.confidence > 0);
     const double mape = mape_of(t, &a);
     assert_true(mape > 0 && a.n > 20 && a.data_hash != 0 && a.machine[0] != 0);
+    assert_int_equal(strlen(a.date), 10);
 
     assert_int_equal(trueno_tuner_clone(t, &copy, NULL), TRUENO_OK);
     assert_string_equal(trueno_tuner_version(copy), "1.0.0-pretrained");

@@ -68,7 +68,8 @@ static void check_parts(trueno_tuner *t, const trueno_regressor *r, const trueno
         assert_int_equal(rec.experiments[i].kind, e[i].kind);
         assert_true(rec.experiments[i].gain == e[i].gain && rec.experiments[i].to == e[i].to);
     }
-    assert_true(rec.plan.threads == (f->cpu_threads > 0 ? f->cpu_threads : 1));
+    assert_true(rec.plan.decode_threads == (f->cpu_threads > 0 ? f->cpu_threads : 1));
+    assert_true(rec.plan.prefill_threads == rec.plan.decode_threads);
     assert_int_equal(rec.plan.batch_tile, tile_of(k.variant));
     assert_true(rec.plan.draft == (f->draft_tokens > 0 ? f->draft_tokens : 0));
     double both = p.level > 0 && p.confidence < k.confidence ? p.confidence : k.confidence;
@@ -121,7 +122,7 @@ static void expect_empty(const trueno_recommendation *rec, size_t size)
     assert_int_equal(rec->kernel.top_kernel, TRUENO_KERNEL_UNKNOWN);
     assert_int_equal(rec->bottleneck.kind, TRUENO_BOTTLENECK_UNKNOWN);
     assert_int_equal(rec->n_experiments, 0);
-    assert_int_equal(rec->plan.threads, 0);
+    assert_int_equal(rec->plan.decode_threads, 0);
     assert_string_equal(rec->model_version, "");
 }
 
@@ -199,7 +200,7 @@ static void test_modes(void **state)
     t = make_tuner(ctx, TRUENO_TUNER_LEARN);
     rec = recommend(t, &f);
     assert_true(rec.kernel.ticket != 0);
-    assert_int_equal(trueno_tuner_observe(t, rec.kernel.ticket, 100000), TRUENO_OK);
+    assert_int_equal(trueno_tuner_observe(t, rec.kernel.ticket, 100000, 0), TRUENO_OK);
     assert_int_equal(trueno_tuner_tick(t, UINT64_MAX), TRUENO_OK); /* a budget that is no limit */
     assert_int_equal(stats_of(t).observations, 1);
     play(t, &p, kernels[1], 400);
@@ -242,7 +243,7 @@ static void test_no_allocation(void **state)
     size_t calls = atomic_load(&h.calls);
     for (int i = 0; i < 100; i++) {
         trueno_recommendation rec = recommend(t, &f);
-        (void)trueno_tuner_observe(t, rec.kernel.ticket, 5);
+        (void)trueno_tuner_observe(t, rec.kernel.ticket, 5, 0);
         (void)trueno_tuner_tick(t, 0);
         (void)recommend(t, &g);
     }
@@ -520,11 +521,12 @@ static void test_taken_slots(void **state)
     uint32_t arm = tr_slot_next(s);
     uint64_t seen = stats_of(t).observations;
     assert_int_equal(arm, tr_slot_pick(s));
-    assert_int_equal(trueno_tuner_import(t, bytes, len, NULL), TRUENO_OK); /* the same choice */
+    assert_int_equal(trueno_tuner_import(t, NULL, bytes, len, NULL),
+                     TRUENO_OK); /* the same choice */
     tr_slot_measured(s, arm, 1);
     assert_int_equal(stats_of(t).observations, seen);
     arm = tr_slot_next(s);
-    assert_int_equal(trueno_tuner_forget(t, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_forget(t, NULL, NULL), TRUENO_OK);
     assert_int_equal(tr_slot_pick(s), 0);
     tr_slot_measured(s, arm, 1);
     assert_int_equal(stats_of(t).observations, seen);
@@ -537,7 +539,7 @@ static void test_taken_slots(void **state)
     s = tr_tuner_slot(t, &p);
     assert_true(tr_slot_take(s));
     (void)tr_slot_next(s);
-    assert_int_equal(trueno_tuner_import(t, bytes, len, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_import(t, NULL, bytes, len, NULL), TRUENO_OK);
     assert_string_equal(tr_slot_kernel(s, tr_slot_pick(s))->name, kernels[1]);
     for (int i = 0; i < 30; i++) { /* without a race */
         assert_int_equal(tr_slot_next(s), tr_slot_pick(s));

@@ -63,7 +63,7 @@ static void test_profile(void **state)
         assert_int_equal(
             trueno_tuner_export(t, bytes, sizeof bytes, &len, (trueno_store_format)format, NULL),
             TRUENO_OK);
-        assert_int_equal(trueno_tuner_import(u, bytes, len, NULL), TRUENO_OK);
+        assert_int_equal(trueno_tuner_import(u, NULL, bytes, len, NULL), TRUENO_OK);
         p = profile_of(u);
         assert_int_equal(p.n, 2);
         expect_point(&p.points[1], 4, 55, 550, 275);

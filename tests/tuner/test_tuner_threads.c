@@ -59,10 +59,10 @@ static void *read_all(void *arg)
         check(s, strcmp(rec.model_version, versions[0]) == 0 ||
                      strncmp(rec.model_version, versions[1], 6) == 0);
         check(s, trueno_recommendation_format(text, sizeof text, &rec) > 300);
-        check(s, trueno_tuner_observe(s->t, rec.kernel.ticket, 1000) == TRUENO_OK);
+        check(s, trueno_tuner_observe(s->t, rec.kernel.ticket, 1000, 0) == TRUENO_OK);
         check(s, trueno_tuner_predict(s->t, &p, &f, NULL) == TRUENO_OK && p.predicted_tps > 0);
         check(s, trueno_tuner_plan(s->t, &pick, &problem) == TRUENO_OK && pick.variant != NULL);
-        check(s, trueno_tuner_observe(s->t, pick.ticket, 1000 + (uint64_t)i) == TRUENO_OK);
+        check(s, trueno_tuner_observe(s->t, pick.ticket, 1000 + (uint64_t)i, 0) == TRUENO_OK);
         check(s, trueno_tuner_explain(s->t, text, sizeof text, &len, &problem, NULL) == TRUENO_OK);
         check(s, trueno_tuner_get_stats(s->t, &stats) == TRUENO_OK && stats.contexts > 0);
     }
@@ -84,11 +84,11 @@ static trueno_status change(struct shared *s, int what)
     switch (what % 9) {
     case 0: return trueno_tuner_train(s->t, NULL, s->rows, s->tps, 20, NULL);
     case 1: return trueno_tuner_save(s->t, NULL);
-    case 2: return trueno_tuner_import(s->t, s->store, s->store_bytes, NULL);
+    case 2: return trueno_tuner_import(s->t, NULL, s->store, s->store_bytes, NULL);
     case 3:
         return trueno_tuner_export(s->t, bytes[what & 1], sizeof bytes[0], &len,
                                    TRUENO_STORE_BINARY, NULL);
-    case 4: return trueno_tuner_forget(s->t, NULL);
+    case 4: return trueno_tuner_forget(s->t, NULL, NULL);
     case 5: return trueno_tuner_remember_profile(s->t, &profile, NULL);
     case 6:
         status = trueno_tuner_clone(s->t, &copy, NULL);
