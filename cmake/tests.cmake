@@ -36,6 +36,15 @@ foreach(layer base gguf quant simd text tuner model)
   endforeach()
 endforeach()
 
+# tests/oracle/oracle_NAME.c: programs that print what the inside computes, for the suites that compare
+# it with other implementations (tests/compare_NAME.py).
+file(GLOB oracles CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/tests/oracle/oracle_*.c)
+foreach(file ${oracles})
+  get_filename_component(name ${file} NAME_WE)
+  add_executable(${name} ${file})
+  tr_link_layers(${name} tuner)
+endforeach()
+
 # The kernel checker: every registry kernel against the reference (tests/check/).
 file(GLOB check CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/tests/check/*.c)
 if(check)

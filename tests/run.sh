@@ -18,7 +18,7 @@ WANTED='python3 python3-venv clang clang-format doxygen libopenblas0 gcc-aarch64
 ARM64_PACKAGES='libpcre2-8-0 libpcre2-dev libjansson4 libjansson-dev libcmocka0 libcmocka-dev
     zlib1g zlib1g-dev'
 # Python packages of the comparisons with other implementations, in a venv under build/.
-ORACLES='numpy==2.2.6 gguf==0.19.0'
+ORACLES='numpy==2.2.6 gguf==0.19.0 scikit-learn==1.7.2'
 ORACLE_LLAMA='llama-cpp-python==0.3.36' # compiled from source: minutes the first time
 # Suites that are not ctest programs, in this order; one that is not there is left out. They exit
 # with 0 (all well), 77 (skipped; the last line says why) or something else, and may end with a line
@@ -27,6 +27,7 @@ suites() {
     suite tests/compare_ggml.py build/release/lib/libtrueno.so
     suite tests/compare_tokens.py build/release/bin/trueno-tokenize \
         "${TRUENO_TEST_DATA:-no-test-data}"/vocab/*.gguf
+    suite tests/compare_forest.py build/release/bin/oracle_forest
     suite tests/test_bench.py build/release/bin
     suite tests/test_examples.py build/release/bin
     suite tests/test_train.py build/release/bin

@@ -72,10 +72,11 @@ typedef struct trueno_calibration {
         sizeof(trueno_calibration), {0}, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, false, false, false  \
     }
 
-/** Measures this machine and the candidates of the given problems, interleaved and in pairs, on
- * weights that come from memory, and keeps to the budget. Reports progress "calibrate" in ms and
- * polls cancel; what was measured until then counts. opt NULL: the tuner's effort. Not in modes OFF
- * and STRICT.
+/** Measures this machine, with all threads and, as far as a third of the budget goes, with half of
+ * them and with one; then the candidates of the given problems, interleaved and in pairs, on
+ * weights that come from memory. Keeps to the budget. Reports progress "calibrate" in ms and polls
+ * cancel, by the context's callbacks; what was measured until then counts. opt NULL: the tuner's
+ * effort. Not in modes OFF and STRICT.
  *  @return OK; ERR_ARGUMENT; ERR_BUSY; ERR_NO_MEMORY; ERR_READ_ONLY (mode) */
 TRUENO_API trueno_status trueno_tuner_calibrate(trueno_tuner *t, trueno_calibration *out,
                                                 const trueno_calibrate_options *opt,

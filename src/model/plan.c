@@ -99,10 +99,14 @@ trueno_status tr_plan_init(struct tr_plan *plan, const trueno_model *m, trueno_t
     plan->kind_of = tr_alloc(m->ctx, kind_of_bytes(m));
     if (plan->kind_of == NULL)
         return tr_fail(err, TRUENO_ERR_NO_MEMORY, "session: no memory for its plan");
-    for (uint32_t l = 0; l < m->hp.n_layer; l++)
-        for (int stage = 0; stage < TR_STAGE_COUNT; stage++)
-            plan->kind_of[l * TR_STAGE_COUNT + (uint32_t)stage] = kind_of(
-                plan, matrix_of(m, l, (enum tr_stage)stage), stage == TR_STAGE_OUTPUT, n_threads);
+    for (uint32_t l = 0; l < m->hp.n_layer; l++) {
+        for (int stage = 0; stage < TR_STAGE_COUNT; stage++) {
+            uint8_t kind = kind_of(plan, matrix_of(m, l, (enum tr_stage)stage),
+                                   stage == TR_STAGE_OUTPUT, n_threads);
+            plan->kind_of[l * TR_STAGE_COUNT + (uint32_t)stage] = kind;
+            if (kind < TR_PLAN_KINDS) plan->calls[kind]++;
+        }
+    }
     return TRUENO_OK;
 }
 
@@ -171,17 +175,27 @@ uint64_t tr_plan_now(const struct tr_plan *plan)
     return plan->tuner != NULL ? tr_tuner_now(plan->tuner) : tr_now_ns();
 }
 
+/* Takes the slots to learn from. Those that nothing is due for serve the pass unmeasured: reading
+ * the clock and telling what it said costs more than most passes are worth. */
+static bool take_slots(struct tr_plan *plan)
+{
+    bool learning = false;
+    plan->undecided = false;
+    for (uint32_t i = 0; i < plan->n_kinds; i++) {
+        struct tr_slot *slot = plan->slots[i];
+        if (slot == NULL || !tr_slot_take(slot)) continue;
+        plan->undecided |= tr_slot_races(slot);
+        plan->taken[i] = !tr_slot_serve(slot, plan->calls[i]);
+        if (!plan->taken[i]) tr_slot_give(slot);
+        learning |= plan->taken[i];
+    }
+    return learning;
+}
+
 void tr_plan_begin(struct tr_plan *plan, struct tr_pass *p)
 {
-    bool learning = false, racing = false;
-    if (plan->tuner != NULL && !plan->pass.compares && tr_tuner_learns(plan->tuner)) {
-        for (uint32_t i = 0; i < plan->n_kinds; i++) {
-            plan->taken[i] = plan->slots[i] != NULL && tr_slot_take(plan->slots[i]);
-            learning |= plan->taken[i];
-            racing |= plan->taken[i] && tr_slot_races(plan->slots[i]);
-        }
-        plan->undecided = racing;
-    }
+    bool learns = plan->tuner != NULL && !plan->pass.compares && tr_tuner_learns(plan->tuner);
+    bool learning = learns && take_slots(plan);
     p->timed = plan->profile || learning;
     p->by[TR_STAGE_QKV] = tr_plan_kernel(plan, TR_STAGE_QKV, 0);
     if (p->timed) p->since_ns = tr_plan_now(plan);

@@ -37,8 +37,9 @@ struct tr_plan {
     bool profile;        /* times are kept */
     uint32_t n_kinds;
     trueno_problem kinds[TR_PLAN_KINDS];
-    uint8_t output;   /* kind of the output matrix; TR_PLAN_KINDS: none */
-    uint8_t *kind_of; /* [n_layer][TR_STAGE_COUNT]; TR_PLAN_KINDS: none */
+    uint32_t calls[TR_PLAN_KINDS]; /* products of each kind in a pass */
+    uint8_t output;                /* kind of the output matrix; TR_PLAN_KINDS: none */
+    uint8_t *kind_of;              /* [n_layer][TR_STAGE_COUNT]; TR_PLAN_KINDS: none */
     trueno_pass pass; /* the running one; its problem but for the number of tokens is the model's */
     uint64_t began_ns; /* when it began, where the tuner wants to know */
     bool undecided;    /* kernels of the last pass that learned are being compared */

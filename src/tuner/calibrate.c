@@ -274,16 +274,22 @@ static trueno_status read_call(struct run *r, const trueno_calibrate_options *o,
 static trueno_status measure_roof(struct run *r, trueno_error *err)
 {
     trueno_machine_profile profile = TRUENO_MACHINE_PROFILE_INIT;
-    uint32_t threads = trueno_pool_size(r->pool);
+    const uint32_t all = trueno_pool_size(r->pool);
+    const uint32_t threads[] = {all, (all + 1) / 2, 1}; /* as passes are tried with */
+    const size_t n = all > 2 ? 3 : all;
     uint32_t budget = (uint32_t)(ROOF_SHARE * (double)(r->until - r->began) / 1e6);
     trueno_status status = TRUENO_OK;
-    if (!r->t->roof)
-        status = trueno_machine_measure(r->t->ctx, &profile, &threads, 1, budget ? budget : 1, err);
+    if (r->t->roof)
+        profile.points[profile.n++] = *r->t->roof;
+    else
+        status = trueno_machine_measure(r->t->ctx, &profile, threads, n, budget ? budget : 1, err);
     if (status != TRUENO_OK) return status;
-    r->roof = r->t->roof ? *r->t->roof : profile.points[0];
+    r->roof = profile.points[0];
     r->out->read_gbs = r->roof.read_gbs;
     r->out->int8_gmacs = r->roof.int8_gmacs;
-    return tr_tuner_put_point(r->t, &r->roof, err);
+    for (uint32_t i = 0; i < profile.n && status == TRUENO_OK; i++)
+        status = tr_tuner_put_point(r->t, &profile.points[i], err);
+    return status;
 }
 
 static trueno_status calibrate(struct run *r, const trueno_calibrate_options *o, trueno_error *err)

@@ -261,6 +261,12 @@ uint64_t tr_slot_cost(const struct tr_slot *slot, uint64_t ns, uint64_t columns)
     return cost < 1 ? 1 : cost < 1e18 ? (uint64_t)cost : (uint64_t)1e18;
 }
 
+bool tr_slot_serve(struct tr_slot *slot, uint64_t n)
+{
+    return atomic_load_explicit(&slot->order, memory_order_relaxed) == 0 &&
+           tr_policy_serve(slot->policy, n);
+}
+
 bool tr_slot_races(const struct tr_slot *slot)
 {
     return slot->policy->phase == TR_POLICY_RACE;

@@ -39,6 +39,10 @@ bool tr_slot_races(const struct tr_slot *slot);
 /* Threads of a pass as chosen so far. */
 uint32_t tr_tuner_threads(trueno_tuner *t, const trueno_problem *pass);
 
+/* Counts n calls of the choice that nobody measures; false: they are to be measured, as something
+ * is compared or is about to be. By who has taken it. */
+bool tr_slot_serve(struct tr_slot *slot, uint64_t n);
+
 /* In mode STRICT: there are several arms, and the store does not say which one runs. */
 bool tr_slot_misses(const struct tr_slot *slot);
 

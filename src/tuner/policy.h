@@ -77,6 +77,10 @@ void tr_policy_keep_arm(struct tr_policy *p, uint32_t arm, const struct tr_polic
 /* The arm to run next. AUDIT: the same one until its update comes, so updates may get lost. */
 uint32_t tr_policy_select(struct tr_policy *p);
 
+/* AUDIT: the incumbent serves n calls that nobody measures, each counted as long as its last one.
+ * False, and nothing is counted: a comparison runs, or becomes due within them. */
+bool tr_policy_serve(struct tr_policy *p, uint64_t n);
+
 /* What running an arm brought. Ignored if there is no such arm or the reward is not finite. AUDIT
  * takes rewards as -ln(cost), and calls that it did not ask for count as served time alone. */
 void tr_policy_update(struct tr_policy *p, uint32_t arm, double reward);

@@ -394,6 +394,17 @@ static void record(struct tr_policy *p, uint32_t arm, float log_cost)
     if (++p->step == 2 * p->n_compared) end_block(p);
 }
 
+bool tr_policy_serve(struct tr_policy *p, uint64_t n)
+{
+    if (p->phase != TR_POLICY_SERVE || p->reference <= 0 || p->n + n >= p->next_due) return false;
+    p->n += n;
+    p->n_served += n;
+    p->arms[p->incumbent].n += n;
+    p->credit =
+        fmin(p->credit + p->opt.audit_share * p->reference * (double)n, MAX_CREDIT * p->reference);
+    return true;
+}
+
 void tr_audit_update(struct tr_policy *p, uint32_t arm, double reward)
 {
     /* rewards of a public bandit may be anything; no real time is outside */

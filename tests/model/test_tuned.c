@@ -338,6 +338,35 @@ static void test_threads_of_passes(void **state)
     end(&w);
 }
 
+/* Once everything is decided, passes are measured only where a comparison is due; those comparisons
+ * go on. */
+static void test_most_passes_are_not_measured(void **state)
+{
+    struct world w;
+    trueno_tuner_stats before = TRUENO_TUNER_STATS_INIT, after = TRUENO_TUNER_STATS_INIT;
+    (void)state;
+    begin(&w, TRUENO_TUNER_LEARN);
+    if (tr_tuner_slot(w.t, &w.s->plan.kinds[0])->n_arms < 2) {
+        print_message("skipped: this machine has one kernel for Q4_K\n");
+        end(&w);
+        skip();
+    }
+    enum { PASSES = 4000 };
+    uint64_t calls = 0;
+    for (uint32_t i = 0; i < w.s->plan.n_kinds; i++) calls += w.s->plan.calls[i];
+    assert_int_equal(calls, 4 * w.toy.n_layer + 1); /* products that are known by a matrix */
+    for (int i = 0; i < PASSES; i++) {
+        if (i == 400) assert_int_equal(trueno_tuner_get_stats(w.t, &before), TRUENO_OK);
+        assert_int_equal(trueno_session_rewind(w.s, 0), TRUENO_OK);
+        assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+    }
+    assert_int_equal(trueno_tuner_get_stats(w.t, &after), TRUENO_OK);
+    uint64_t measured = after.observations - before.observations;
+    assert_true(measured < calls * (PASSES - 400) / 3);
+    assert_true(after.audits > before.audits);
+    end(&w);
+}
+
 /* The profile counts layers and tokens; its times are those of the passes. */
 static void test_profile(void **state)
 {
@@ -463,10 +492,15 @@ static void test_foreign_tuner(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_logits),      cmocka_unit_test(test_pick_is_what_runs),
-        cmocka_unit_test(test_learns_in_passes), cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_foreign_tuner),    cmocka_unit_test(test_strict),
-        cmocka_unit_test(test_output_kind),      cmocka_unit_test(test_threads_of_passes),
+        cmocka_unit_test(test_same_logits),
+        cmocka_unit_test(test_pick_is_what_runs),
+        cmocka_unit_test(test_learns_in_passes),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_foreign_tuner),
+        cmocka_unit_test(test_strict),
+        cmocka_unit_test(test_output_kind),
+        cmocka_unit_test(test_threads_of_passes),
+        cmocka_unit_test(test_most_passes_are_not_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

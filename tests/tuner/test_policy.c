@@ -177,6 +177,39 @@ static void test_audits(void **state)
     free(p);
 }
 
+/* Calls that nobody measures count as those that are measured and take what the last one took; they
+ * end where an audit is due, and in a comparison there are none. */
+static void test_unmeasured(void **state)
+{
+    const double ns[] = {100, 105};
+    uint64_t count[2] = {0};
+    (void)state;
+    struct tr_policy *p = new_policy(2, 0, 1), *q = new_policy(2, 0, 1);
+    assert_false(tr_policy_serve(p, 1)); /* the race */
+    race_exact(p, ns);
+    race_exact(q, ns);
+    run_exact(p, ns, NULL, 201);
+    run_exact(q, ns, NULL, 1);
+    assert_true(tr_policy_serve(q, 150));
+    assert_true(tr_policy_serve(q, 50));
+    assert_true(p->n == q->n && p->n_served == q->n_served && p->next_due == q->next_due);
+    assert_true(p->arms[0].n == q->arms[0].n);
+    assert_true(fabs(p->credit - q->credit) <= 1e-9 * p->credit);
+    assert_false(tr_policy_serve(q, 100)); /* the audit is due after 266 */
+    assert_true(p->n == q->n);
+    assert_true(tr_policy_serve(q, 64));
+    run_exact(q, ns, count, 1 + 32); /* the call at which it is due, and the audit */
+    assert_int_equal(count[1], 16);
+    assert_int_equal(q->n_audits, 1);
+    for (int i = 0; i < 16; i++) { /* and again */
+        run_exact(q, ns, count, 1);
+        while (tr_policy_serve(q, 10)) continue;
+    }
+    assert_false(q->phase == TR_POLICY_RACE);
+    free(p);
+    free(q);
+}
+
 /* An arm that is better by less than 1.5 % is missed knowingly, and is regret. */
 static void test_missed_gain(void **state)
 {
@@ -557,23 +590,15 @@ static void test_recorded_traces(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_race_of_two),
-        cmocka_unit_test(test_first_of_equals),
-        cmocka_unit_test(test_stray_updates),
-        cmocka_unit_test(test_audits),
-        cmocka_unit_test(test_missed_gain),
-        cmocka_unit_test(test_far_arm),
-        cmocka_unit_test(test_ledger),
-        cmocka_unit_test(test_pin),
-        cmocka_unit_test(test_hysteresis),
-        cmocka_unit_test(test_one_arm),
-        cmocka_unit_test(test_pin_after_race),
-        cmocka_unit_test(test_drift),
-        cmocka_unit_test(test_last_look),
-        cmocka_unit_test(test_noise_alone),
-        cmocka_unit_test(test_goals),
-        cmocka_unit_test(test_trace_file),
+        cmocka_unit_test(test_blocks),          cmocka_unit_test(test_race_of_two),
+        cmocka_unit_test(test_first_of_equals), cmocka_unit_test(test_stray_updates),
+        cmocka_unit_test(test_audits),          cmocka_unit_test(test_unmeasured),
+        cmocka_unit_test(test_missed_gain),     cmocka_unit_test(test_far_arm),
+        cmocka_unit_test(test_ledger),          cmocka_unit_test(test_pin),
+        cmocka_unit_test(test_hysteresis),      cmocka_unit_test(test_one_arm),
+        cmocka_unit_test(test_pin_after_race),  cmocka_unit_test(test_drift),
+        cmocka_unit_test(test_last_look),       cmocka_unit_test(test_noise_alone),
+        cmocka_unit_test(test_goals),           cmocka_unit_test(test_trace_file),
         cmocka_unit_test(test_recorded_traces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

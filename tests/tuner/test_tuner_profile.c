@@ -120,11 +120,35 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* A calibration leaves the numbers of threads that passes are tried with: all, half, one. */
+static void test_calibration_measures_threads(void **state)
+{
+    trueno_tuner *t = make_tuner(ctx, TRUENO_TUNER_FROZEN);
+    trueno_calibrate_options o = TRUENO_CALIBRATE_OPTIONS_INIT;
+    trueno_calibration c = TRUENO_CALIBRATION_INIT;
+    trueno_problem p = TRUENO_PROBLEM_INIT;
+    (void)state;
+    p.rows = 64;
+    p.cols = 256;
+    p.threads = 2;
+    o.problems = &p;
+    o.n_problems = 1;
+    o.budget_ms = 6000; /* a third of it is more than measuring takes */
+    assert_int_equal(trueno_tuner_calibrate(t, &c, &o, NULL), TRUENO_OK);
+    trueno_machine_profile found = profile_of(t);
+    assert_int_equal(found.n, 2);
+    assert_int_equal(found.points[0].threads, 1);
+    assert_int_equal(found.points[1].threads, 2);
+    assert_true(found.points[1].read_gbs == c.read_gbs && found.points[0].read_gbs > 0);
+    trueno_tuner_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_profile),
         cmocka_unit_test(test_profile_refused),
+        cmocka_unit_test(test_calibration_measures_threads),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -65,6 +65,16 @@ static void *read_all(void *arg)
         check(s, trueno_tuner_observe(s->t, pick.ticket, 1000 + (uint64_t)i, 0) == TRUENO_OK);
         check(s, trueno_tuner_explain(s->t, text, sizeof text, &len, &problem, NULL) == TRUENO_OK);
         check(s, trueno_tuner_get_stats(s->t, &stats) == TRUENO_OK && stats.contexts > 0);
+        trueno_pass pass = TRUENO_PASS_INIT;
+        pass.problem.kind = TRUENO_PROBLEM_PASS;
+        pass.problem.rows = 1000;
+        pass.problem.cols = 256;
+        pass.problem.n_cols = 1 + (uint32_t)i % 2;
+        pass.problem.threads = 4;
+        check(s, trueno_tuner_begin_pass(s->t, &pass) == TRUENO_OK);
+        check(s, pass.threads >= 1 && pass.threads <= 4);
+        check(s, trueno_tuner_observe_drafts(s->t, 2, 1) == TRUENO_OK);
+        check(s, trueno_tuner_end_pass(s->t, &pass, 1000 * pass.threads, 1) == TRUENO_OK);
     }
     s->reading--;
     return NULL;
