@@ -249,7 +249,7 @@ trueno_status tr_experiments_of(trueno_experiment *out, size_t cap, size_t *n, u
     try_drafts(&s);
     try_context(&s);
     *n = list(out, cap, &s);
-    *draft = (uint32_t)(s.decode ? s.best_draft : s.raw[TRUENO_FEATURE_DRAFT_TOKENS]);
+    *draft = (uint32_t)s.best_draft; /* as the features say where nothing is drafted */
     return TRUENO_OK;
 }
 

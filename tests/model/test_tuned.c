@@ -288,6 +288,20 @@ static void test_threads_of_passes(void **state)
     assert_int_equal(trueno_tuner_new(w.ctx, &w.t, &o, NULL), TRUENO_OK);
     w.s = session(w.m, w.t, 2);
     clock.s = w.s;
+    /* kernels come first, and while passes are compared they are not */
+    bool rivals = tr_tuner_slot(w.t, &w.s->plan.kinds[0])->n_arms > 1;
+    uint32_t n_compared = 0;
+    for (int i = 0; i < 300; i++) {
+        trueno_tuner_stats before = TRUENO_TUNER_STATS_INIT, after = TRUENO_TUNER_STATS_INIT;
+        assert_int_equal(trueno_tuner_get_stats(w.t, &before), TRUENO_OK);
+        assert_int_equal(trueno_session_rewind(w.s, 0), TRUENO_OK);
+        assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
+        assert_int_equal(trueno_tuner_get_stats(w.t, &after), TRUENO_OK);
+        n_compared += w.s->plan.pass.compares;
+        if (i == 0 && rivals) assert_true(w.s->plan.undecided && n_compared == 0);
+        if (w.s->plan.pass.compares) assert_int_equal(after.observations, before.observations + 1);
+    }
+    assert_true(n_compared >= 8);
     for (int i = 0; i < 6; i++) {
         assert_int_equal(trueno_session_rewind(w.s, 0), TRUENO_OK);
         float *got = run(w.s, w.tokens, w.toy.n_vocab);
@@ -311,6 +325,8 @@ static void test_threads_of_passes(void **state)
     assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
     assert_int_equal(w.s->plan.pass.threads, 1);
     assert_int_equal(atomic_load(&n_calls), 0);
+    for (uint32_t i = 0; i < w.s->plan.n_kinds; i++)
+        assert_int_equal(w.s->plan.slots[i]->problem.threads, 1);
 
     /* the features of the same model ask for the same passes */
     trueno_features f = TRUENO_FEATURES_INIT;
@@ -334,6 +350,8 @@ static void test_threads_of_passes(void **state)
         assert_int_equal(trueno_session_eval(w.s, w.tokens, 1, TRUENO_LOGITS_LAST), TRUENO_OK);
     assert_int_equal(w.s->plan.pass.threads, 2);
     assert_true(atomic_load(&n_calls) > 0);
+    for (uint32_t i = 0; i < w.s->plan.n_kinds; i++)
+        assert_int_equal(w.s->plan.slots[i]->problem.threads, 2);
     free(want);
     end(&w);
 }

@@ -546,6 +546,19 @@ static void test_audit_share(void **state)
         assert_true(0.05 * count <= fmax(shares[i], 0) * CALLS);
         trueno_bandit_free(b);
     }
+    /* nor if the other one is a little faster, so that audits gain time */
+    trueno_bandit_options o = TRUENO_BANDIT_OPTIONS_INIT;
+    trueno_bandit *b;
+    o.policy = TRUENO_BANDIT_AUDIT;
+    o.audit_share = 0;
+    assert_int_equal(trueno_bandit_new(ctx, &b, &o, NULL), TRUENO_OK);
+    announce(b, 0, pair, 2);
+    for (int call = -200; call < 5000; call++) {
+        trueno_kernel k = pick(b, 0);
+        assert_true(call < 0 || k == V);
+        reward(b, 0, k, k == V ? 0 : -log(0.99));
+    }
+    trueno_bandit_free(b);
 }
 
 int main(void)

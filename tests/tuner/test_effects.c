@@ -236,6 +236,40 @@ static void test_constant(void **state)
     free_rows(&rows);
 }
 
+/* Where the reference is outside of what was trained, the nearest value inside takes its place: a
+ * line is not followed to where nobody measured. */
+static void test_outside(void **state)
+{
+    struct rows rows = random_rows(300, 9, 0.02);
+    trueno_regressor *r = new_regressor();
+    (void)state;
+    for (size_t i = 0; i < rows.n; i++) {
+        trueno_regressor *prior = new_regressor();
+        struct tr_random random;
+        tr_random_seed(&random, i, 0);
+        rows.f[i].cpu_threads = 8 + (double)(i % 9);
+        rows.f[i].vram_gb = 0; /* the reference has 4 threads */
+        rows.tps[i] = true_rate(prior, &rows.f[i], &random, 0.02);
+        trueno_regressor_free(prior);
+    }
+    assert_int_equal(trueno_regressor_train(r, NULL, rows.f, rows.tps, rows.n, NULL), TRUENO_OK);
+    bool found = false;
+    for (size_t i = 0; i < rows.n; i++) {
+        trueno_features f = rows.f[i], g = rows.f[i];
+        g.cpu_threads = 8;
+        trueno_prediction p = predict(r, &f);
+        double want = log(p.predicted_tps / predict(r, &g).predicted_tps);
+        for (uint32_t k = 0; k < p.n_top_features; k++) {
+            if (p.top_features[k].feature != TRUENO_FEATURE_CPU_THREADS) continue;
+            assert_true(fabs(p.top_features[k].effect - want) < 1e-6);
+            found = true;
+        }
+    }
+    assert_true(found);
+    trueno_regressor_free(r);
+    free_rows(&rows);
+}
+
 /* Exact bytes change as the features that they stand for. */
 static void test_exact_bytes(void **state)
 {
@@ -268,6 +302,7 @@ int main(void)
         cmocka_unit_test(test_prior),
         cmocka_unit_test(test_trained),
         cmocka_unit_test(test_constant),
+        cmocka_unit_test(test_outside),
         cmocka_unit_test(test_exact_bytes),
     };
     return cmocka_run_group_tests_name("effects", tests, setup, teardown);

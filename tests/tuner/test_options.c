@@ -65,6 +65,35 @@ static void test_patient(void **state)
     assert_true(few < many);
 }
 
+/* A larger share of the time for audits is more credit. */
+static void test_audit_share(void **state)
+{
+    trueno_ctx *ctx = context();
+    int64_t credit[2];
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
+        trueno_problem p = problem(512);
+        trueno_tuner *t;
+        o.mode = TRUENO_TUNER_LEARN;
+        o.store_path = "";
+        o.audit_share = i == 0 ? 0 : 0.06;
+        assert_int_equal(trueno_tuner_new(ctx, &t, &o, NULL), TRUENO_OK);
+        const char *other = other_of(t, &p);
+        if (!other) {
+            trueno_tuner_free(t);
+            trueno_ctx_free(ctx);
+            need_rivals(NULL);
+            return;
+        }
+        play(t, &p, other, 300);
+        credit[i] = stats_of(t).ledger_credit_ns;
+        trueno_tuner_free(t);
+    }
+    assert_true(credit[0] > 0 && credit[1] > 8 * credit[0]);
+    trueno_ctx_free(ctx);
+}
+
 /* A clock that goes on by 100 ms every time that it is read. */
 static uint64_t read_fast(void *user)
 {
@@ -369,6 +398,21 @@ static void test_forget_one(void **state)
     assert_int_equal(trueno_tuner_forget(t, NULL, NULL), TRUENO_OK);
     assert_string_equal(variant_of(t, &q), default_of(ctx, &q));
     trueno_tuner_free(t);
+
+    /* the same in what is stored */
+    t = tuner(ctx, TRUENO_TUNER_LEARN, NULL);
+    trueno_tuner *u = tuner(ctx, TRUENO_TUNER_FROZEN, NULL), *v;
+    play(t, &p, other, 400);
+    play(t, &q, other, 400);
+    assert_int_equal(trueno_tuner_merge(u, NULL, t, NULL), TRUENO_OK);
+    assert_int_equal(trueno_tuner_forget(u, &p, NULL), TRUENO_OK);
+    v = tuner(ctx, TRUENO_TUNER_FROZEN, NULL);
+    assert_int_equal(trueno_tuner_merge(v, NULL, u, NULL), TRUENO_OK);
+    assert_string_equal(variant_of(v, &p), default_of(ctx, &p));
+    assert_string_equal(variant_of(v, &q), other);
+    trueno_tuner_free(v);
+    trueno_tuner_free(u);
+    trueno_tuner_free(t);
     trueno_ctx_free(ctx);
 }
 
@@ -426,7 +470,7 @@ int main(void)
         cmocka_unit_test(test_clock),         cmocka_unit_test(test_scratch),
         cmocka_unit_test(test_race_counters), cmocka_unit_test(test_coverage_and_noise),
         cmocka_unit_test(test_drafts),        cmocka_unit_test(test_reports),
-        cmocka_unit_test(test_forget_one),    cmocka_unit_test(test_date),
+        cmocka_unit_test(test_audit_share), cmocka_unit_test(test_forget_one),    cmocka_unit_test(test_date),
     };
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);
 }

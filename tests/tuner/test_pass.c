@@ -79,6 +79,8 @@ static void test_arms(void **state)
     assert_true(tried(t, 1, 2) == (BIT(2) | BIT(1)));
     assert_true(tried(t, 1, 1) == BIT(1));
     assert_true(tried(t, 512, 8) == BIT(8));
+    trueno_pass two = a_pass(1, 2); /* half of them and one are the same */
+    assert_int_equal(tr_tuner_slot(t, &two.problem)->n_arms, 2);
     trueno_tuner_free(t);
 
     t = tuner(ctx, TRUENO_TUNER_LEARN, NULL);
@@ -183,6 +185,10 @@ static void test_plan(void **state)
     assert_int_equal(trueno_problem_of_pass(&p, &f, 1, NULL), TRUENO_OK);
     trueno_pass pass = a_pass(1, 8);
     assert_true(trueno_problem_context(&p) == trueno_problem_context(&pass.problem));
+    p.kind = TRUENO_PROBLEM_PRODUCT; /* of the same numbers */
+    assert_true(trueno_problem_context(&p) != trueno_problem_context(&pass.problem));
+    p.kind = (trueno_problem_kind)2;
+    assert_true(trueno_problem_context(&p) == 0);
     trueno_recommendation_init(&rec);
     assert_int_equal(trueno_tuner_recommend(t, &rec, &f, NULL), TRUENO_OK);
     assert_true(rec.plan.decode_threads == 8 && rec.plan.prefill_threads == 8);
@@ -309,6 +315,9 @@ static void test_modes(void **state)
     assert_int_equal(trueno_tuner_begin_pass(u, &known), TRUENO_OK);
     assert_int_equal(trueno_tuner_begin_pass(u, &unknown), TRUENO_OK);
     assert_true(known.threads == 4 && unknown.threads == 8);
+    trueno_pick pick = TRUENO_PICK_INIT;
+    assert_int_equal(trueno_tuner_plan(u, &pick, &unknown.problem), TRUENO_OK);
+    assert_int_equal(pick.threads, 8);
     trueno_tuner_free(u);
     u = tuner(ctx, TRUENO_TUNER_OFF, NULL);
     assert_int_equal(trueno_tuner_begin_pass(u, &known), TRUENO_OK);

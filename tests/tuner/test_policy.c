@@ -205,7 +205,10 @@ static void test_unmeasured(void **state)
         run_exact(q, ns, count, 1);
         while (tr_policy_serve(q, 10)) continue;
     }
-    assert_false(q->phase == TR_POLICY_RACE);
+    while (q->phase != TR_POLICY_SERVE) run_exact(q, ns, count, 1);
+    assert_true(q->n + 1 < q->next_due);
+    tr_policy_race(q);
+    assert_false(tr_policy_serve(q, 1)); /* another race */
     free(p);
     free(q);
 }
