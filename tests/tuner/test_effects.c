@@ -299,10 +299,8 @@ static void test_exact_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prior),
-        cmocka_unit_test(test_trained),
-        cmocka_unit_test(test_constant),
-        cmocka_unit_test(test_outside),
+        cmocka_unit_test(test_prior),       cmocka_unit_test(test_trained),
+        cmocka_unit_test(test_constant),    cmocka_unit_test(test_outside),
         cmocka_unit_test(test_exact_bytes),
     };
     return cmocka_run_group_tests_name("effects", tests, setup, teardown);

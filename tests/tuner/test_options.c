@@ -470,7 +470,8 @@ int main(void)
         cmocka_unit_test(test_clock),         cmocka_unit_test(test_scratch),
         cmocka_unit_test(test_race_counters), cmocka_unit_test(test_coverage_and_noise),
         cmocka_unit_test(test_drafts),        cmocka_unit_test(test_reports),
-        cmocka_unit_test(test_audit_share), cmocka_unit_test(test_forget_one),    cmocka_unit_test(test_date),
+        cmocka_unit_test(test_audit_share),   cmocka_unit_test(test_forget_one),
+        cmocka_unit_test(test_date),
     };
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);
 }
