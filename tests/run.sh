@@ -329,9 +329,9 @@ arm64_build() {
         cmake --build build/arm64/build -j "$JOBS"
 }
 
-# Everything built for ARM; the layers up to the kernels tested on three CPUs that qemu plays: with
+# Everything built for ARM; the layers up to the tuner tested on three CPUs that qemu plays: with
 # int8 matrix products, with dot products, with neither. /proc/self is the emulator's (test_mem),
-# spinning threads are slow there (test_thread).
+# spinning threads are slow there (test_thread), and so are a million predictions (test_physics).
 arm64() {
     for tool in aarch64-linux-gnu-gcc qemu-aarch64; do
         have $tool || { skip "ARM" "$tool is not installed"; return 0; }
@@ -342,7 +342,7 @@ arm64() {
     kernels='^check/|simd/test_registry$'
     export QEMU_CPU=max
     run_ctest "tests on ARM, emulated: all features" build/arm64/build \
-        -R '^(base|gguf|quant|simd|check)/' -E 'base/test_(mem|thread)$'
+        -R '^(base|gguf|quant|simd|tuner|check)/' -E '/test_(mem|thread|physics)$'
     QEMU_CPU=neoverse-n1
     run_ctest "kernels on ARM, emulated: dot products" build/arm64/build -R "$kernels"
     QEMU_CPU=cortex-a72
