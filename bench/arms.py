@@ -9,10 +9,7 @@ ln(time / default's time) over the lines, with an interval between order statist
 are kept, the slow ones too. The order of contexts is random (--seed).
 
     bench/arms.py --out bench/corpus/arms.csv --minutes 10    # appends a session; the machine should do nothing else
-    bench/arms.py --eval bench/corpus/arms.csv                # regret of the default kernels
-
-The evaluation calls a difference real where the interval says so, and counts as the best kernel of a context the one of
-the least median ratio among those whose interval excludes 0, else the default.
+    bench/arms.py --eval bench/corpus/arms.csv > docs/kernel-choice.md
 """
 import argparse
 import csv
@@ -155,33 +152,49 @@ def band(vectors):
 
 
 def table(title, groups):
-    print("\n| %s | contexts | mean regret | p95 | largest | within 2 %% |" % title)
+    print("\n| %s | products | mean regret | p95 | largest | within 2 %% |" % title)
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for name in sorted(groups):
+    for name in sorted(groups, key=lambda g: (int(g.partition("-")[0]) if g[0].isdigit() else 0, g)):
         v = sorted(groups[name])
         print("| %s | %d | %.2f %% | %.1f %% | %.1f %% | %.1f %% |" % (
             name, len(v), 100 * sum(v) / len(v), 100 * v[min(len(v) - 1, int(0.95 * len(v)))], 100 * v[-1],
             100 * sum(x <= 0.02 for x in v) / len(v)))
 
 
+INTRODUCTION = """# How good the default kernels are
+
+What runs if nobody measures is a rule: of the kernels that give the same bits the last one of the registry that the CPU
+can run. Here all of them were measured side by side for many products, on weights that come from memory. The regret of
+a product is what the default's time exceeds the best kernel's by, the best being the one of the least median ratio to
+the default among those whose interval (95 %, of the median) says that they are faster, else the default itself. So this
+is what the tuner can gain at most by choosing kernels, and what is lost without it.
+
+- Generator: `bench/arms.py --eval bench/corpus/arms.csv`
+- Date of the measurements: {first} to {last}, sessions: {sessions}
+- {contexts} products, {kernels} kernels measured, all of them kept
+"""
+
+
 def evaluate(path):
     groups = {"all": {}, "vectors": {}, "type": {}, "level": {}}
     worst = []
     contexts = contexts_of(path)
+    rows = [r for rows in contexts.values() for r in rows]
+    days = [r["utc"][:10] for r in rows]
+    print(INTRODUCTION.format(first=min(days), last=max(days), sessions=len({r["session"] for r in rows}),
+                              contexts=len(contexts), kernels=len(rows)), end="")
     for key, rows in contexts.items():
         session, level, kind, n, k, vectors, threads = key
         r, name = regret(rows)
-        worst.append((r, "%s %s [%s, %s] x %s, %s threads: %s instead of %s" % (
-            level, kind, n, k, vectors, threads, name, rows[0]["default"])))
+        worst.append((r, "%s %s [%s, %s] x %s, %s threads" % (level, kind, n, k, vectors, threads), name,
+                      rows[0]["default"]))
         for group, value in (("all", "all"), ("vectors", band(int(vectors))), ("type", kind), ("level", level)):
             groups[group].setdefault(value, []).append(r)
-    print("Regret of the default kernel in %d contexts, %d kernels measured (%s)" % (
-        len(contexts), sum(map(len, contexts.values())), path))
     for group in groups:
         table(group, groups[group])
-    print("\nLargest:")
-    for r, text in sorted(worst, reverse=True)[:8]:
-        print("%6.1f %%  %s" % (100 * r, text))
+    print("\n## The largest\n\n| regret | product | faster | default |\n| ---: | --- | --- | --- |")
+    for r, *text in sorted(worst, reverse=True)[:8]:
+        print("| %.1f %% | %s |" % (100 * r, " | ".join(text)))
 
 
 def main():

@@ -164,6 +164,17 @@ static void print_outcome(const struct tuner_run *t)
             (unsigned long long)(t->stats.pins + t->stats.unpins));
 }
 
+/* From time to time new models from the runs of all processes, where these are better. */
+static void retrain(const struct tuner_run *t)
+{
+    trueno_retraining r = TRUENO_RETRAINING_INIT;
+    trueno_error err = {TRUENO_OK, ""};
+    if (!trueno_tuner_wants_retraining(t->tuner)) return;
+    if (trueno_tuner_retrain(t->tuner, &r, &err) != TRUENO_OK || !r.regressor) return;
+    fprintf(stderr, "retrained  on %zu runs of %zu models: mean error %.1f %%, was %.1f %%\n",
+            r.n_runs, r.n_models, 100 * r.mape_after, 100 * r.mape_before);
+}
+
 static void remember(struct tuner_run *t)
 {
     char path[4096];
@@ -171,6 +182,7 @@ static void remember(struct tuner_run *t)
     trueno_status st = TRUENO_OK;
     if (t->predicted && t->tps > 0) st = trueno_tuner_observe_run(t->tuner, &t->f, t->tps, &err);
     if (st) note("the run is not learned", st, err.message);
+    retrain(t);
     st = trueno_tuner_save(t->tuner, &err);
     if (st) note("nothing is stored", st, err.message);
     t->saved = st == TRUENO_OK && trueno_tuner_cache_path(path, sizeof(path)) == TRUENO_OK;

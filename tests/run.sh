@@ -31,6 +31,7 @@ suites() {
     suite tests/test_bench.py build/release/bin
     suite tests/test_examples.py build/release/bin
     suite tests/test_train.py build/release/bin
+    suite tests/test_corpus.py build/release/bin
     suite tests/compare_llama.sh build/release/bin
 }
 # Tests in which threads meet: the ones for ThreadSanitizer.

@@ -15,6 +15,7 @@
  *  | bandit.h     | trying kernels with bounded loss                                  |
  *  | brick.h      | one kernel with assertions and a budget                           |
  *  | calibrate.h  | measuring now                                                     |
+ *  | retrain.h    | collecting runs and feedback, and new models from them            |
  *  | store.h      | what was learned, in a file or as bytes                           |
  *
  *     trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
@@ -48,6 +49,7 @@
 #include "learner.h"
 #include "machine.h"
 #include "predict.h"
+#include "retrain.h"
 #include "store.h"
 
 #ifdef __cplusplus

@@ -29,8 +29,14 @@ static trueno_status null_argument(const char *what, trueno_error *err)
 static trueno_status learn_run(trueno_tuner *t, const trueno_features *f, double tps,
                                trueno_error *err)
 {
-    trueno_status status = TRUENO_OK;
-    if (!t->learner) status = trueno_learner_new(t->regressor, &t->learner, err);
+    trueno_prediction then = TRUENO_PREDICTION_INIT;
+    struct tr_run run;
+    trueno_status status = tr_regressor_predict(t->regressor, &then, &run, f, err);
+    if (status == TRUENO_OK && !t->learner)
+        status = trueno_learner_new(t->regressor, &t->learner, err);
+    if (status == TRUENO_OK &&
+        !tr_tuner_collect(t, f, tps, then.predicted_tps, TRUENO_KERNEL_UNKNOWN))
+        tr_log(t->ctx, TRUENO_LOG_WARN, "tuner: no memory to keep a run for retraining");
     if (status == TRUENO_OK) status = trueno_regressor_observe(t->regressor, f, tps, err);
     uint64_t before = trueno_learner_num_updates(t->learner);
     if (status == TRUENO_OK) status = trueno_learner_observe_run(t->learner, f, tps, err);
@@ -136,7 +142,7 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
     return h;
 }
 
-static uint64_t data_hash(const trueno_features *rows, const double *tps, size_t n)
+uint64_t tr_data_hash(const trueno_features *rows, const double *tps, size_t n)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < n; i++) {
@@ -147,8 +153,7 @@ static uint64_t data_hash(const trueno_features *rows, const double *tps, size_t
     return h;
 }
 
-/* Models were replaced: what was learned on top of the old ones is gone. */
-static void models_changed(trueno_tuner *t)
+void tr_tuner_models_changed(trueno_tuner *t)
 {
     trueno_learner_free(t->learner);
     t->learner = NULL;
@@ -158,10 +163,9 @@ static void models_changed(trueno_tuner *t)
     tr_tuner_name_version(t);
 }
 
-/* The forest with the smallest leaves that has no more nodes than a forest may have. */
-static trueno_status grow(trueno_regressor *r, trueno_train_report *report,
-                          const trueno_features *rows, const double *tps, size_t n,
-                          trueno_error *err)
+trueno_status tr_regressor_grow(trueno_regressor *r, trueno_train_report *report,
+                                const trueno_features *rows, const double *tps, size_t n,
+                                trueno_error *err)
 {
     for (;;) {
         trueno_status status = trueno_regressor_train_random_forest(r, report, rows, tps, n, err);
@@ -185,14 +189,14 @@ trueno_status trueno_tuner_train(trueno_tuner *t, trueno_train_report *report,
         trained->may_grow = true;
         trained->n_trees = 100;
         trained->forest_options = (trueno_forest_options)TRUENO_FOREST_OPTIONS_INIT;
-        status = grow(trained, report, rows, tps, n, err);
+        status = tr_regressor_grow(trained, report, rows, tps, n, err);
     }
     if (status == TRUENO_OK) {
-        uint64_t seen = data_hash(rows, tps, n);
+        uint64_t seen = tr_data_hash(rows, tps, n);
         pthread_rwlock_wrlock(&t->models);
         trueno_regressor_free(t->regressor);
         t->regressor = trained;
-        models_changed(t);
+        tr_tuner_models_changed(t);
         t->mape = report->mape;
         t->accuracy.n = report->n_held_out;
         t->accuracy.split = "out of bag";
@@ -221,7 +225,7 @@ trueno_status trueno_tuner_set_models(trueno_tuner *t, const trueno_regressor *r
         if (new_r) {
             trueno_regressor_free(t->regressor);
             t->regressor = new_r;
-            models_changed(t);
+            tr_tuner_models_changed(t);
         }
         if (new_c) {
             trueno_classifier_free(t->classifier);

@@ -36,6 +36,12 @@ trueno_status tr_regressor_predict(const trueno_regressor *r, trueno_prediction 
 /* The f that was trained, without what running added. spread: deviation of the trees. */
 double tr_regressor_trained_f(const trueno_regressor *r, const struct tr_run *run, double *spread);
 
+/* Trains a forest, with the smallest leaves at which it has no more nodes than a forest may have.
+ * As trueno_regressor_train_random_forest. */
+trueno_status tr_regressor_grow(trueno_regressor *r, trueno_train_report *report,
+                                const trueno_features *rows, const double *tps, size_t n,
+                                trueno_error *err);
+
 /* f of decoding (0) or prefilling (1) on a CPU while nothing is trained. */
 double tr_regressor_prior(const trueno_regressor *r, uint32_t group);
 bool tr_regressor_calibrated(const trueno_regressor *r); /* they were set, and count */

@@ -179,6 +179,7 @@ trueno_status trueno_tuner_new(trueno_ctx *ctx, trueno_tuner **out, const trueno
         status = trueno_classifier_with_random_forest(ctx, &t->classifier, 50, NULL, err);
     if (status == TRUENO_OK) status = set_path(t, &o, err);
     if (status == TRUENO_OK) status = read_store(t, &o, err);
+    if (status == TRUENO_OK) status = tr_tuner_recall_samples(t, err);
     if (status == TRUENO_OK) t->recalled = t->stored.models = tr_tuner_recall_models(t);
     if (status == TRUENO_OK) {
         tr_tuner_name_version(t);
@@ -203,6 +204,7 @@ trueno_status trueno_tuner_clone(trueno_tuner *t, trueno_tuner **out, trueno_err
     if (status == TRUENO_OK)
         status = tr_classifier_clone(t->ctx, &copy->classifier, t->classifier, err);
     if (status == TRUENO_OK) status = tr_store_merge(copy->store, t->store, NULL, err);
+    if (status == TRUENO_OK) status = tr_tuner_recall_samples(copy, err);
     if (status == TRUENO_OK) {
         copy->pretrained = t->pretrained;
         copy->mape = t->mape;
@@ -223,6 +225,7 @@ void trueno_tuner_free(trueno_tuner *t)
     tr_slots_free(t);
     tr_free(ctx, t->slots);
     tr_free(ctx, t->ring);
+    tr_free(ctx, t->samples);
     tr_store_free(t->store);
     trueno_learner_free(t->learner);
     trueno_regressor_free(t->regressor);

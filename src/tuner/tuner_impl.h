@@ -79,6 +79,9 @@ struct trueno_tuner {
     uint64_t (*tamper)(const struct tr_kernel *k, uint64_t ns); /* tests change times by it */
     const trueno_machine_point *roof; /* tests give it; NULL: it is measured */
 
+    uint8_t *samples; /* collected, as tuner/samples.h has them; NULL: nothing was */
+    size_t samples_bytes;
+
     struct tr_observation *ring; /* [TR_RING] */
     _Atomic uint64_t ring_head, ring_tail;
     atomic_bool paused;
@@ -101,6 +104,10 @@ void tr_slots_free(trueno_tuner *t);
 
 /* Sets a slot's pick from the store; under t->adding. */
 void tr_slot_recall(struct tr_slot *slot, bool first);
+
+/* Fills in the arms of a slot that has a tuner and a problem, the default first. False: nothing
+ * computes it. */
+bool tr_slot_arms(struct tr_slot *slot);
 
 /* Name of an arm; `name` is where that of a number of threads is written. */
 const char *tr_slot_arm_name(const struct tr_slot *slot, uint32_t arm, char name[TR_THREADS_NAME]);
@@ -135,6 +142,20 @@ trueno_status tr_classifier_clone(trueno_ctx *ctx, trueno_classifier **out,
 
 /* After the regressor has changed, under t->models. */
 void tr_tuner_name_version(trueno_tuner *t);
+
+/* Keeps a run (label Unknown) or a row of feedback (tps 0). False: no memory. */
+bool tr_tuner_collect(trueno_tuner *t, const trueno_features *f, double tps, double predicted,
+                      uint32_t label);
+/* Writes what was collected into the store, and takes what is there. @return OK; ERR_NO_MEMORY;
+ * ERR_TOO_LARGE */
+trueno_status tr_tuner_keep_samples(trueno_tuner *t, trueno_error *err);
+trueno_status tr_tuner_recall_samples(trueno_tuner *t, trueno_error *err);
+
+/* The regressor was replaced, under t->models: what was learned on top of the old one is gone. */
+void tr_tuner_models_changed(trueno_tuner *t);
+
+/* FNV-1a of features and rates, as in trueno_accuracy. */
+uint64_t tr_data_hash(const trueno_features *rows, const double *tps, size_t n);
 
 /* Sets the accuracy's date to now. */
 void tr_accuracy_date(trueno_accuracy *a);

@@ -126,6 +126,7 @@ trueno_status tr_tuner_remember(trueno_tuner *t, trueno_error *err)
             status = TRUENO_OK; /* the others are */
         }
     }
+    if (status == TRUENO_OK) status = tr_tuner_keep_samples(t, err);
     return status == TRUENO_OK ? tr_tuner_keep_models(t, err) : status;
 }
 
@@ -309,7 +310,8 @@ static trueno_status join(trueno_tuner *t, trueno_store_report *report,
     pthread_mutex_unlock(&t->adding);
     if (status != TRUENO_OK) return status;
     tr_slots_recall(t);
-    status = tr_tuner_join_models(t, &models, err);
+    status = tr_tuner_recall_samples(t, err);
+    if (status == TRUENO_OK) status = tr_tuner_join_models(t, &models, err);
     if (status != TRUENO_OK || !report) return status;
     tr_tuner_report(report, t, other, seen);
     report->added = merged.n_new;
