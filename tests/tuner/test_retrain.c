@@ -78,17 +78,19 @@ static void test_one_sample(void **state)
         assert_true(t.tps >= 0 && isfinite(t.tps));
         assert_int_equal(trueno_features_validate(&t.f, NULL), TRUENO_OK);
     }
-    struct tr_sample s = any_sample(&random), t, bad[6];
+    struct tr_sample s = any_sample(&random), t, bad[7];
     s.tps = s.predicted = 5;
     s.label = TRUENO_KERNEL_UNKNOWN;
-    for (int i = 0; i < 6; i++) bad[i] = s;
+    for (int i = 0; i < 7; i++) bad[i] = s;
     bad[0].tps = (double)NAN;
     bad[1].tps = -1;
     bad[2].predicted = 0;
     bad[3].label = TRUENO_KERNEL_BATCHED_Q4K; /* neither run nor feedback */
     bad[4].tps = 0;                           /* feedback of no kernel */
     bad[5].f.batch_size = 0;
-    for (int i = 0; i < 6; i++) {
+    bad[6].f.num_heads = 4; /* each is fine, both are not */
+    bad[6].f.kv_heads = 3;
+    for (int i = 0; i < 7; i++) {
         tr_sample_encode(bytes, &bad[i]);
         assert_false(tr_sample_decode(&t, bytes));
     }
@@ -152,6 +154,30 @@ static void test_joins(void **state)
     s[0][0] = 2;
     assert_false(tr_samples_ok(s[0], n)); /* another version */
     free(pool);
+}
+
+/* Of more than there is room for the newest stay, whatever the order in which they come. */
+static void test_newest(void **state)
+{
+    enum { N = TR_SAMPLES_MAX + 300 };
+    uint8_t *bytes = malloc(TR_SAMPLES_BYTES); /* so that a sanitizer sees what is written behind */
+    struct tr_random random;
+    size_t len = 0;
+    (void)state;
+    assert_non_null(bytes);
+    tr_random_seed(&random, 3, 0);
+    struct tr_sample s = any_sample(&random);
+    tr_samples_init(bytes);
+    for (int i = 0; i < N; i++) {
+        s.utc = 5000 + i * 5 % N; /* each of N seconds once */
+        len = tr_samples_add(bytes, &s);
+        assert_true(tr_samples_count(bytes) <= TR_SAMPLES_MAX);
+    }
+    assert_true(tr_samples_ok(bytes, len));
+    assert_int_equal(tr_samples_count(bytes), TR_SAMPLES_MAX);
+    for (size_t i = 0; i < TR_SAMPLES_MAX; i++)
+        assert_int_equal(tr_sample_utc(tr_samples_at(bytes, i)), 5000 + N - 1 - (int64_t)i);
+    free(bytes);
 }
 
 /* ---------------------------------------------------------------------- training */
@@ -239,6 +265,51 @@ static void test_regressor(void **state)
     assert_int_equal(trueno_tuner_retrain(t, &r, &err), TRUENO_OK);
     assert_int_equal(r.regressor, r.mape_after < 0.97 * r.mape_before);
     assert_int_equal(t->regressor == kept, !r.regressor);
+    trueno_tuner_free(prior);
+    trueno_tuner_free(t);
+}
+
+/* Each model is slower than predicted by a factor of its own. Forests that have seen a model know
+ * it, and that is no merit; of others they are as wrong as before. */
+static void test_models_apart(void **state)
+{
+    trueno_tuner *t = make_tuner(ctx, TRUENO_TUNER_LEARN),
+                 *prior = make_tuner(ctx, TRUENO_TUNER_OFF);
+    static const double factors[] = {0.95, 0.55, 0.9, 0.5, 0.97, 0.6};
+    trueno_retraining r = TRUENO_RETRAINING_INIT;
+    (void)state;
+    for (int i = 0; i < 120; i++) {
+        trueno_features f = model_run(i % 6, 1 + i / 6);
+        double predicted = predict_by(prior, &f).predicted_tps, tps = predicted * factors[i % 6];
+        assert_true(tr_tuner_collect(t, &f, tps, predicted * 0.75, TRUENO_KERNEL_UNKNOWN));
+    }
+    assert_int_equal(trueno_tuner_retrain(t, &r, NULL), TRUENO_OK);
+    assert_true(!r.regressor && r.mape_after > 0.15);
+    trueno_tuner_free(prior);
+    trueno_tuner_free(t);
+}
+
+/* Where a model's own factor is smaller than what is learned of all, the new regressor is used, and
+ * its interval is as wide as unknown models need. */
+static void test_interval(void **state)
+{
+    trueno_tuner *t = make_tuner(ctx, TRUENO_TUNER_LEARN),
+                 *prior = make_tuner(ctx, TRUENO_TUNER_OFF);
+    static const double factors[] = {1, 0.86, 0.96, 0.84, 0.98, 0.88};
+    trueno_retraining r = TRUENO_RETRAINING_INIT;
+    (void)state;
+    for (int i = 0; i < 240; i++) {
+        trueno_features f = model_run(i % 6, 1 + i / 6 % 14);
+        f.temperature = i / 84; /* so that no two are the same */
+        double tps = true_rate(prior, &f, 0) * factors[i % 6];
+        assert_true(tr_tuner_collect(t, &f, tps, predict_by(prior, &f).predicted_tps,
+                                     TRUENO_KERNEL_UNKNOWN));
+    }
+    assert_int_equal(trueno_tuner_retrain(t, &r, NULL), TRUENO_OK);
+    assert_true(r.regressor && r.mape_after > 0.03);
+    trueno_features f = model_run(3, 6);
+    trueno_prediction p = predict_by(t, &f);
+    assert_true(p.level == 0.9 && log(p.predicted_tps / p.lo) > 1.2 * r.mape_after);
     trueno_tuner_free(prior);
     trueno_tuner_free(t);
 }
@@ -442,10 +513,12 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_sample), cmocka_unit_test(test_joins),
-        cmocka_unit_test(test_regressor),  cmocka_unit_test(test_nothing_better),
-        cmocka_unit_test(test_classifier), cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_refused),    cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_newest),         cmocka_unit_test(test_models_apart),
+        cmocka_unit_test(test_interval),       cmocka_unit_test(test_one_sample),
+        cmocka_unit_test(test_joins),          cmocka_unit_test(test_regressor),
+        cmocka_unit_test(test_nothing_better), cmocka_unit_test(test_classifier),
+        cmocka_unit_test(test_kept),           cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests_name("retrain", tests, set_up, tear_down);
 }
