@@ -10,7 +10,8 @@
  *
  *  - The regressor, from 20 runs of 3 models or more. Each model's runs are predicted by a forest
  *    that was grown without them; the mean error of these predictions must be at least 3 % smaller
- *    than that of the predictions that were made at the time.
+ *    than that of the predictions that were made at the time. Of every phase, on CPU and GPU, that
+ *    the present one was trained on there must be ten runs, so that nothing is forgotten.
  *  - The classifier, from 10 rows of feedback or more. Trees that have not seen a row must name its
  *    kernel more often than the present classifier does.
  *

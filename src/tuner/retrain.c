@@ -15,7 +15,14 @@
 /* The error must shrink by this factor, or the new regressor is no better. */
 #define BETTER 0.97
 
-enum { WANTED = 32, MIN_RUNS = 20, MIN_MODELS = 3, MIN_FEEDBACK = 10, MAX_FOLDS = 8 };
+enum {
+    WANTED = 32,
+    MIN_RUNS = 20,
+    MIN_MODELS = 3,
+    MIN_FEEDBACK = 10,
+    MIN_OF_GROUP = 10,
+    MAX_FOLDS = 8
+};
 
 /* -------------------------------------------------------------------- collecting */
 
@@ -166,6 +173,22 @@ static trueno_status grow_without(trueno_regressor **out, trueno_ctx *ctx, const
     return status;
 }
 
+/* Whether there are runs of all that the present regressor was trained on: phases on CPU and GPU.
+ */
+static bool covers(const struct rows *r, const trueno_regressor *present)
+{
+    size_t n[TR_GROUPS] = {0};
+    for (size_t i = 0; i < r->n_runs; i++) {
+        struct tr_run run;
+        if (tr_run_of(&run, &r->runs[i], NULL) == TRUENO_OK) n[run.times.group]++;
+    }
+    for (uint32_t g = 0; g < TR_GROUPS; g++)
+        if (present->source != TRUENO_SOURCE_PRIOR && present->interval.groups[g].n > 0 &&
+            n[g] < MIN_OF_GROUP)
+            return false;
+    return true;
+}
+
 /* The mean error of runs that were predicted without their models. NaN: a fold has too few others.
  */
 static trueno_status held_out_error(double *error, const trueno_regressor **others,
@@ -204,9 +227,10 @@ static trueno_status grow_all(trueno_regressor **out, trueno_ctx *ctx, const str
 
 /* A new regressor if it is better, else NULL; also where too few runs can be used. */
 static trueno_status retrain_regressor(trueno_regressor **out, trueno_retraining *found,
-                                       trueno_ctx *ctx, const struct rows *r,
+                                       const trueno_tuner *t, const struct rows *r,
                                        struct tr_arena *arena, trueno_error *err)
 {
+    trueno_ctx *ctx = t->ctx;
     trueno_regressor *folds[MAX_FOLDS] = {NULL};
     const uint32_t n_folds = r->n_models < MAX_FOLDS ? (uint32_t)r->n_models : MAX_FOLDS;
     const trueno_regressor **others = tr_arena_alloc(arena, r->n_runs * sizeof(void *));
@@ -221,7 +245,8 @@ static trueno_status retrain_regressor(trueno_regressor **out, trueno_retraining
     for (size_t i = 0; i < r->n_runs; i++) others[i] = folds[r->model[i] % n_folds];
     found->mape_before = error_at_the_time(r);
     if (status == TRUENO_OK) status = held_out_error(&found->mape_after, others, r);
-    if (status == TRUENO_OK && found->mape_after < BETTER * found->mape_before)
+    if (status == TRUENO_OK && found->mape_after < BETTER * found->mape_before &&
+        covers(r, t->regressor))
         status = grow_all(out, ctx, r, others, err);
     if (status != TRUENO_OK) {
         trueno_regressor_free(*out);
@@ -311,8 +336,7 @@ static trueno_status retrain(trueno_tuner *t, trueno_retraining *found, trueno_e
                          "runs of %d models, or %d rows",
                          rows.n_runs, rows.n_models, rows.n_feedback, MIN_RUNS, MIN_MODELS,
                          MIN_FEEDBACK);
-    if (status == TRUENO_OK && runs)
-        status = retrain_regressor(&r, found, t->ctx, &rows, &arena, err);
+    if (status == TRUENO_OK && runs) status = retrain_regressor(&r, found, t, &rows, &arena, err);
     if (status == TRUENO_OK && feedback) status = retrain_classifier(&c, found, t, &rows, err);
     if (status == TRUENO_OK) {
         use_models(t, found, r, c, &rows);

@@ -33,8 +33,8 @@ static void test_refused(void **state)
     trueno_ctx_free(ctx);
 }
 
-/* PATIENT tries what the others leave out: with many columns kernels of half the rate; but never the
- * C reference. */
+/* PATIENT tries what the others leave out: with many columns kernels of half the rate; but never
+ * the C reference. */
 static void test_patient(void **state)
 {
     trueno_ctx *ctx = context();

@@ -314,6 +314,32 @@ static void test_interval(void **state)
     trueno_tuner_free(t);
 }
 
+/* What the present regressor was trained on must be among the runs, or it would be forgotten. */
+static void test_covers(void **state)
+{
+    trueno_tuner *prior = make_tuner(ctx, TRUENO_TUNER_OFF);
+    (void)state;
+    for (int prefills = 9; prefills <= 10; prefills++) {
+        trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
+        trueno_retraining r = TRUENO_RETRAINING_INIT;
+        trueno_tuner *t;
+        o.mode = TRUENO_TUNER_LEARN;
+        o.store_path = "";
+        assert_int_equal(trueno_tuner_with_pretrained(ctx, &t, &o, NULL), TRUENO_OK);
+        for (int i = 0; i < 80 + prefills; i++) {
+            trueno_features f = model_run(i % 5, 1 + i / 5 % 12);
+            if (i >= 80) f.prompt_tokens = 100; /* the pretrained one knows both phases */
+            double tps = true_rate(prior, &f, 0);
+            assert_true(tr_tuner_collect(t, &f, tps, tps * 3, TRUENO_KERNEL_UNKNOWN));
+        }
+        assert_int_equal(trueno_tuner_retrain(t, &r, NULL), TRUENO_OK);
+        assert_true(r.mape_after < r.mape_before);
+        assert_int_equal(r.regressor, prefills == 10);
+        trueno_tuner_free(t);
+    }
+    trueno_tuner_free(prior);
+}
+
 /* Runs that the prior predicts exactly: nothing can be better. */
 static void test_nothing_better(void **state)
 {
@@ -513,12 +539,12 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_newest),         cmocka_unit_test(test_models_apart),
-        cmocka_unit_test(test_interval),       cmocka_unit_test(test_one_sample),
-        cmocka_unit_test(test_joins),          cmocka_unit_test(test_regressor),
-        cmocka_unit_test(test_nothing_better), cmocka_unit_test(test_classifier),
-        cmocka_unit_test(test_kept),           cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_newest),       cmocka_unit_test(test_covers),
+        cmocka_unit_test(test_models_apart), cmocka_unit_test(test_interval),
+        cmocka_unit_test(test_one_sample),   cmocka_unit_test(test_joins),
+        cmocka_unit_test(test_regressor),    cmocka_unit_test(test_nothing_better),
+        cmocka_unit_test(test_classifier),   cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests_name("retrain", tests, set_up, tear_down);
 }
