@@ -5,11 +5,13 @@
 usage: test_train.py BIN_DIR    (trueno-tuner-train)
 
 Figures of the roofline are computed here a second time, from its formulas, on made-up runs with a known law. Where
-bench/corpus/runs.csv is there, training on it must give src/tuner/pretrained.bin.
+bench/corpus/runs.csv is there, training on it must give src/tuner/pretrained.bin. No text but what is generated says how accurate
+predictions are.
 """
 import math
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -303,6 +305,24 @@ def check_bad(program, folder, rows):
     check("help", "CORPUS.csv" in train(program, "--help")[0])
 
 
+TYPED = re.compile(r"\d ?%[^.%\n]{0,20}\b(MAPE|mean error|accuracy)\b|\b(MAPE|mean error|accuracy)\b( of| is|:)? \d", re.I)
+
+
+def check_typed_figures():
+    """How accurate predictions are is said by what is generated, and nowhere else."""
+    check("typed figures would be found", TYPED.search("has 8.2 % MAPE") and TYPED.search("an accuracy of 95") and
+          not TYPED.search("mean error of predictions: %.1f %%"), TYPED.pattern)
+    for folder in ("README.md", "docs", "include", "src", "examples"):
+        top = os.path.join(ROOT, folder)
+        paths = [top] if os.path.isfile(top) else [os.path.join(d, f) for d, _, files in os.walk(top) for f in files]
+        for path in sorted(paths):
+            if not path.endswith((".md", ".c", ".h", ".py", ".sh")) or path.endswith("docs/tuner-accuracy.md"):
+                continue
+            with open(path, encoding="utf-8") as f:
+                found = [line for line in f if TYPED.search(line)]
+            check("no accuracy is typed into " + os.path.relpath(path, ROOT), not found, found)
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -315,6 +335,7 @@ def main():
         check_interval(program, folder, rows)
         check_bad(program, folder, rows)
         check_shipped(program, folder)
+    check_typed_figures()
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(failed > 0)
 

@@ -153,7 +153,8 @@ uint64_t tr_data_hash(const trueno_features *rows, const double *tps, size_t n)
     return h;
 }
 
-void tr_tuner_models_changed(trueno_tuner *t)
+/* Models were replaced: what was learned on top of the old ones is gone. */
+static void models_changed(trueno_tuner *t)
 {
     trueno_learner_free(t->learner);
     t->learner = NULL;
@@ -161,6 +162,17 @@ void tr_tuner_models_changed(trueno_tuner *t)
     t->mape = NAN;
     t->accuracy = (trueno_accuracy)TRUENO_ACCURACY_INIT;
     tr_tuner_name_version(t);
+}
+
+void tr_tuner_replace_regressor(trueno_tuner *t, trueno_regressor *r, double mape,
+                                const trueno_accuracy *accuracy)
+{
+    trueno_regressor_free(t->regressor);
+    t->regressor = r;
+    models_changed(t);
+    t->mape = mape;
+    t->accuracy = *accuracy;
+    tr_accuracy_date(&t->accuracy);
 }
 
 trueno_status tr_regressor_grow(trueno_regressor *r, trueno_train_report *report,
@@ -192,16 +204,12 @@ trueno_status trueno_tuner_train(trueno_tuner *t, trueno_train_report *report,
         status = tr_regressor_grow(trained, report, rows, tps, n, err);
     }
     if (status == TRUENO_OK) {
-        uint64_t seen = tr_data_hash(rows, tps, n);
+        trueno_accuracy accuracy = TRUENO_ACCURACY_INIT;
+        accuracy.n = report->n_held_out;
+        accuracy.split = "out of bag";
+        accuracy.data_hash = tr_data_hash(rows, tps, n);
         pthread_rwlock_wrlock(&t->models);
-        trueno_regressor_free(t->regressor);
-        t->regressor = trained;
-        tr_tuner_models_changed(t);
-        t->mape = report->mape;
-        t->accuracy.n = report->n_held_out;
-        t->accuracy.split = "out of bag";
-        tr_accuracy_date(&t->accuracy);
-        t->accuracy.data_hash = seen;
+        tr_tuner_replace_regressor(t, trained, report->mape, &accuracy);
         pthread_rwlock_unlock(&t->models);
     } else {
         trueno_regressor_free(trained);
@@ -225,7 +233,7 @@ trueno_status trueno_tuner_set_models(trueno_tuner *t, const trueno_regressor *r
         if (new_r) {
             trueno_regressor_free(t->regressor);
             t->regressor = new_r;
-            tr_tuner_models_changed(t);
+            models_changed(t);
         }
         if (new_c) {
             trueno_classifier_free(t->classifier);

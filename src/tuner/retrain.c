@@ -293,19 +293,14 @@ static trueno_status retrain_classifier(trueno_classifier **out, trueno_retraini
 static void use_models(trueno_tuner *t, trueno_retraining *found, trueno_regressor *r,
                        trueno_classifier *c, const struct rows *rows)
 {
+    trueno_accuracy accuracy = TRUENO_ACCURACY_INIT;
     found->regressor = r != NULL;
     found->classifier = c != NULL;
+    accuracy.n = rows->n_runs;
+    accuracy.split = "leave one model out";
+    accuracy.data_hash = tr_data_hash(rows->runs, rows->tps, rows->n_runs);
     pthread_rwlock_wrlock(&t->models);
-    if (r) {
-        trueno_regressor_free(t->regressor);
-        t->regressor = r;
-        tr_tuner_models_changed(t);
-        t->mape = found->mape_after;
-        t->accuracy.n = rows->n_runs;
-        t->accuracy.split = "leave one model out";
-        t->accuracy.data_hash = tr_data_hash(rows->runs, rows->tps, rows->n_runs);
-        tr_accuracy_date(&t->accuracy);
-    }
+    if (r) tr_tuner_replace_regressor(t, r, found->mape_after, &accuracy);
     if (c) {
         trueno_classifier_free(t->classifier);
         t->classifier = c;

@@ -151,8 +151,10 @@ bool tr_tuner_collect(trueno_tuner *t, const trueno_features *f, double tps, dou
 trueno_status tr_tuner_keep_samples(trueno_tuner *t, trueno_error *err);
 trueno_status tr_tuner_recall_samples(trueno_tuner *t, trueno_error *err);
 
-/* The regressor was replaced, under t->models: what was learned on top of the old one is gone. */
-void tr_tuner_models_changed(trueno_tuner *t);
+/* Puts a regressor in the place of t's, whose corrections are gone with it; under t->models. The
+ * accuracy gets today's date. */
+void tr_tuner_replace_regressor(trueno_tuner *t, trueno_regressor *r, double mape,
+                                const trueno_accuracy *accuracy);
 
 /* FNV-1a of features and rates, as in trueno_accuracy. */
 uint64_t tr_data_hash(const trueno_features *rows, const double *tps, size_t n);
