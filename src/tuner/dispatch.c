@@ -77,7 +77,10 @@ static bool obey(struct tr_slot *slot)
     if (atomic_load_explicit(&slot->order, memory_order_relaxed) == 0) return false;
     uint32_t order = atomic_exchange(&slot->order, 0);
     if (slot->policy && order == TR_ORDER_BEGIN) make_policy(slot);
-    if (slot->policy && order >= TR_ORDER_PIN) tr_policy_pin(slot->policy, order - TR_ORDER_PIN);
+    if (slot->policy && order >= TR_ORDER_PIN) {
+        tr_policy_pin(slot->policy, order - TR_ORDER_PIN);
+        tr_policy_know(slot->policy, atomic_load(&slot->rival), atomic_load(&slot->gain));
+    }
     show(slot, order);
     slot->waiting = false;
     return true;

@@ -66,6 +66,11 @@ void tr_policy_init(struct tr_policy *p, const trueno_bandit_options *opt, uint3
 /* AUDIT: the arm is in use from now on without a race, as something measured before says so. */
 void tr_policy_pin(struct tr_policy *p, uint32_t arm);
 
+/* AUDIT, after a pin: what was measured before of an arm against the one in use, ln(t / t_arm).
+ * Where that one is the default, others were further behind. They are audited as rarely as that
+ * asks for, but are audited. */
+void tr_policy_know(struct tr_policy *p, uint32_t arm, float gain);
+
 /* AUDIT: races again. */
 void tr_policy_race(struct tr_policy *p);
 

@@ -26,7 +26,9 @@
 #define MAX_CREDIT  64    /* incumbent's costs */
 #define FAR         0.69F /* ln 2: others than the runner-up that are so much slower: no audits */
 #define TOO_FAR     1.39F /* ln 4: not raced again */
-#define SLACK       0.05  /* what an audit may lose beyond the gain that is known, in ln cost */
+#define KNOWN_LOSS  -0.5F /* what is believed of a gain that another process measured: */
+#define KNOWN_GAIN  0.015F
+#define SLACK       0.05 /* what an audit may lose beyond the gain that is known, in ln cost */
 /* Page's test (1954) of an arm's gain over audits: gains above the tolerance add up. The threshold
  * grows with the variance of an audit, so that a sum of noise alone exceeds it with probability
  * exp(-12) per excursion. */
@@ -247,6 +249,17 @@ void tr_policy_pin(struct tr_policy *p, uint32_t arm)
     for (uint32_t i = 0; i < p->n_arms; i++) put_off(p, i);
     clear_blocks(p, TR_POLICY_SERVE);
     serve(p);
+}
+
+void tr_policy_know(struct tr_policy *p, uint32_t arm, float gain)
+{
+    gain = fmaxf(KNOWN_LOSS, fminf(gain, KNOWN_GAIN));
+    if (arm >= p->n_arms || arm == p->incumbent) return;
+    for (uint32_t i = 0; i < p->n_arms; i++)
+        if (i == arm || (i != p->incumbent && p->incumbent == p->default_arm))
+            p->arms[i].gain = gain;
+    for (uint32_t i = 0; i < p->n_arms; i++) put_off(p, i);
+    find_next(p);
 }
 
 /* The arm whose median is the best of those in the race. */

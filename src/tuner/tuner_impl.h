@@ -28,6 +28,8 @@ struct tr_slot {
     uint8_t effort;         /* of it */
     bool waiting;           /* next was handed out by the policy and not yet measured */
     _Atomic uint32_t order; /* TR_ORDER_..., for who has taken the slot; 0: none */
+    _Atomic uint32_t rival; /* of an order to pin: the arm that it was compared with, */
+    _Atomic float gain;     /* and ln(t / t_rival) */
     trueno_tuner *t;
     struct tr_policy *_Atomic policy; /* NULL: nothing to choose */
 };

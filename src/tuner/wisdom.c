@@ -40,6 +40,8 @@ void tr_slot_recall(struct tr_slot *slot, bool first)
         arm = arm_named(slot, w->variant);
     if (arm < slot->n_arms) {
         if (first) atomic_fetch_add(&t->n.stored_used, 1);
+        atomic_store(&slot->rival, arm_named(slot, w->reference));
+        atomic_store(&slot->gain, (float)w->log_ratio);
         tr_slot_order(slot, TR_ORDER_PIN + arm);
     } else if (w) {
         if (first) atomic_fetch_add(&t->n.stored_stale, 1);

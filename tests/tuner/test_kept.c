@@ -112,6 +112,52 @@ static void test_exports(void **state)
     trueno_ctx_free(ctx);
 }
 
+/* What was measured is not measured again: a process that begins with a stored choice audits the
+ * others as rarely as what is known of them asks for, but it does. */
+static void test_knows_the_others(void **state)
+{
+    static char bytes[1 << 20];
+    trueno_ctx *ctx = context();
+    trueno_problem p = problem(512);
+    trueno_tuner *t = tuner(ctx, TRUENO_TUNER_LEARN, NULL), *u;
+    trueno_tuner_stats s = TRUENO_TUNER_STATS_INIT;
+    const char *first = default_of(ctx, &p);
+    size_t len;
+    (void)state;
+    need_rivals(other_of(t, &p));
+    play(t, &p, first, 400); /* the default is the fastest, by a fifth */
+    assert_string_equal(variant_of(t, &p), first);
+    assert_int_equal(trueno_tuner_export(t, bytes, sizeof bytes, &len, TRUENO_STORE_BINARY, NULL),
+                     TRUENO_OK);
+    trueno_tuner_free(t);
+    u = tuner(ctx, TRUENO_TUNER_LEARN, NULL);
+    assert_int_equal(trueno_tuner_import(u, NULL, bytes, len, NULL), TRUENO_OK);
+    /* an audit costs 16 x 0.2 calls, so there is one in about a thousand */
+    play(u, &p, first, 700);
+    assert_int_equal(trueno_tuner_get_stats(u, &s), TRUENO_OK);
+    assert_int_equal(s.explored, 0);
+    play(u, &p, first, 3000);
+    assert_int_equal(trueno_tuner_get_stats(u, &s), TRUENO_OK);
+    assert_in_range(s.explored, 16, 200);
+    trueno_tuner_free(u);
+
+    /* whatever a store says, an arm is audited some time */
+    struct tr_policy *policy = malloc(tr_policy_bytes(3));
+    trueno_bandit_options o = TRUENO_BANDIT_OPTIONS_INIT;
+    assert_non_null(policy);
+    o.policy = TRUENO_BANDIT_AUDIT;
+    tr_policy_init(policy, &o, 3, 0, 1);
+    tr_policy_pin(policy, 1);
+    tr_policy_know(policy, 0, -20);
+    assert_true(policy->next_due < 10000);
+    assert_true(policy->arms[0].gain == -0.5F && policy->arms[2].gain == 0); /* nobody knows it */
+    tr_policy_know(policy, 7, -1);
+    tr_policy_know(policy, 1, -1); /* the one in use */
+    assert_true(policy->arms[1].gain == 0);
+    free(policy);
+    trueno_ctx_free(ctx);
+}
+
 /* A store of another build or machine decides nothing. */
 static void test_stale(void **state)
 {
@@ -302,9 +348,13 @@ static void test_trains_its_own(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_store),        cmocka_unit_test(test_exports),
-        cmocka_unit_test(test_stale),        cmocka_unit_test(test_models_are_kept),
-        cmocka_unit_test(test_absurd_times), cmocka_unit_test(test_trains_its_own),
+        cmocka_unit_test(test_store),
+        cmocka_unit_test(test_exports),
+        cmocka_unit_test(test_knows_the_others),
+        cmocka_unit_test(test_stale),
+        cmocka_unit_test(test_models_are_kept),
+        cmocka_unit_test(test_absurd_times),
+        cmocka_unit_test(test_trains_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
