@@ -31,9 +31,10 @@
  * race 95 % are enough, and so is a median of 3 % that is above 0 with 95 %. Then the winner runs
  * alone but for audits: now and then eight turns against another arm. At any time all audits
  * together have cost at most 0.6 % of the time (audit_share), and two runs. Where audits say again
- * and again that the other arm is faster, there is a new race, on the same account; after a change
- * twice the gain is asked for during 10,000 rewards. Speed that changes for all arms alike changes
- * nothing.
+ * and again that the other arm is faster by more than 2 %, there is a new race, on the same
+ * account; where six or more prove together (mean less three standard errors) that it is faster by
+ * more than 0.3 %, it takes over without one. In a race after a change twice the gain is asked for
+ * during 10,000 rewards. Speed that changes for all arms alike changes nothing.
  *  - FIXED: the first arm that was announced.
  *
  *  A bandit belongs to one thread at a time.

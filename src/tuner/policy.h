@@ -19,10 +19,12 @@ struct tr_arm {
     uint64_t n, n_explored; /* rewards; those when another arm was the best */
     double mean, m2;        /* of the rewards: mean, sum of squared deviations */
     /* of AUDIT: */
-    uint64_t due;  /* number of rewards from which on it is audited */
-    float gain;    /* ln(t_incumbent / t_arm) by the last comparisons; above 0: it is faster */
-    float drift;   /* Page's sum over audits */
-    float first;   /* ln cost of the first of its calls in this block */
+    uint64_t due;       /* number of rewards from which on it is audited */
+    float gain;         /* ln(t_incumbent / t_arm) by the last comparisons; above 0: it is faster */
+    float drift;        /* Page's sum over audits */
+    float sum, squares; /* of the gains that audits found since the last choice */
+    uint32_t n_audits;  /* how many these were */
+    float first;        /* ln cost of the first of its calls in this block */
     float width;   /* half of the 95 % interval of that gain, of the race before the last choice */
     uint8_t raced; /* blocks behind it; 0: the arm was in no race */
     uint8_t n_blocks;

@@ -36,6 +36,10 @@
 #define DRIFT_CLIP      0.30F
 #define DRIFT_THRESHOLD 0.30F
 
+/* What many audits together are to prove. */
+#define PROOF_GAIN 0.003
+enum { PROOF_AUDITS = 6 };
+
 /* An arm leaves the race when each of its first blocks says that it is that much slower. */
 static const struct {
     uint32_t n_blocks;
@@ -243,7 +247,8 @@ void tr_policy_pin(struct tr_policy *p, uint32_t arm)
             a->width = half_width(&g);
             a->raced = (uint8_t)g.n;
         }
-        a->drift = 0;
+        a->drift = a->sum = a->squares = 0;
+        a->n_audits = 0;
         if (i != arm) account(p, i);
     }
     for (uint32_t i = 0; i < p->n_arms; i++) put_off(p, i);
@@ -337,6 +342,18 @@ static void look_at_race(struct tr_policy *p)
 
 /* ----------------------------------------------------------------------- audits */
 
+/* Whether the audits of an arm since the last choice prove that it is faster, by however little:
+ * the mean of their results less three standard errors is above what a change should be worth.
+ * Races ask for more, so that processes choose alike between arms that are nearly equal; who goes
+ * on for thousands of calls should not go on losing. */
+static bool is_proven(const struct tr_arm *a)
+{
+    if (a->n_audits < PROOF_AUDITS) return false;
+    const double n = a->n_audits, mean = (double)a->sum / n;
+    const double variance = fmax(0, (double)a->squares / n - mean * mean) * n / (n - 1);
+    return mean - 3 * sqrt(variance / n) > PROOF_GAIN;
+}
+
 /* Audits the runner-up if its time has come, else another arm whose time has; not without credit
  * for what that may lose. */
 static void try_audit(struct tr_policy *p)
@@ -366,6 +383,9 @@ static void judge_audit(struct tr_policy *p)
     p->audit_var += (square - p->audit_var) / (p->n_audits < 8 ? (double)p->n_audits + 1 : 8);
     p->n_audits++;
     a->gain += (gain - a->gain) / 4;
+    a->sum += gain;
+    a->squares += gain * gain;
+    a->n_audits++;
     gain = fmaxf(fminf(gain, DRIFT_CLIP), -DRIFT_CLIP);
     a->drift = fmaxf(a->drift + gain - DRIFT_DELTA, 0);
     account(p, p->challenger);
@@ -373,6 +393,12 @@ static void judge_audit(struct tr_policy *p)
     float threshold = fmaxf(DRIFT_THRESHOLD, 6 * (float)p->audit_var / DRIFT_DELTA);
     if (a->drift > threshold) {
         tr_policy_race(p);
+        return;
+    }
+    if (is_proven(a)) {
+        a->gain = a->sum / (float)a->n_audits;
+        clear_blocks(p, TR_POLICY_SERVE); /* the audit is accounted for */
+        tr_policy_pin(p, p->challenger);
         return;
     }
     put_off(p, p->challenger);

@@ -351,10 +351,11 @@ static void test_last_look(void **state)
     assert_int_equal(winner_of_mixed(0.02, 0.01, 4), 1); /* seven */
 }
 
-/* Noise of 15 % a call: no arm of three equal ones is raced again because of it. */
+/* Noise of 15 % a call: no arm of three equal ones is raced again because of it, and few take over.
+ */
 static void test_noise_alone(void **state)
 {
-    uint64_t races = 0, calls = 0;
+    uint64_t races = 0, calls = 0, flips = 0;
     (void)state;
     for (uint64_t i = 0; i < 40; i++) {
         struct machine m = {.n_arms = 3, .sigma = 0.15, .disturbed = 0.1, .swing = 1.7};
@@ -365,27 +366,65 @@ static void test_noise_alone(void **state)
         replay_begin(&r, p);
         replay_run(&r, 20000);
         races += p->n_races - 1;
+        flips += p->incumbent != 0;
         calls += p->n;
         free(p);
     }
     if (!(races * 100000 <= calls)) fail_msg("%d races in %d calls", (int)races, (int)calls);
+    if (flips > 4) fail_msg("%d of 40 processes changed for nothing", (int)flips);
 }
 
-/* After a change of arms a gain below 3 % is not enough for another one; later it is. */
+/* In a race soon after a change of arms a gain below 3 % is not enough for another one; later it
+ * is.
+ */
 static void test_hysteresis(void **state)
 {
     double ns[] = {100, 90};
     (void)state;
     struct tr_policy *p = new_policy(2, 0, 1);
+    assert_true(p->eps == 0.015F);
     race_exact(p, ns);
     assert_int_equal(tr_policy_best(p), 1);
-    ns[0] = 90 * exp(-0.029); /* audits add 0.029 - 0.02 each: 34 of them until it is raced again */
-    run_exact(p, ns, NULL, 9900);
-    assert_true(p->n_races > 2);
+    tr_policy_race(p);
+    assert_true(p->eps == 0.03F);
+    ns[0] = 90 * exp(-0.02);
+    race_exact(p, ns);
     assert_int_equal(tr_policy_best(p), 1);
-    run_exact(p, ns, NULL, 4000);
+    ns[0] = 100;
+    run_exact(p, ns, NULL, 10000);
+    ns[0] = 90 * exp(-0.02);
+    tr_policy_race(p);
+    assert_true(p->eps == 0.015F);
+    race_exact(p, ns);
     assert_int_equal(tr_policy_best(p), 0);
     free(p);
+}
+
+/* An arm that is 1 % faster, too little for a race, takes over when audits have proven it: the
+ * sixth does, as nothing varies here. 0.2 % is not worth a change, nor is nothing. */
+static void test_proven(void **state)
+{
+    static const double others[] = {99, 99.8, 100, 101};
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        const double ns[] = {100, others[i]};
+        struct tr_policy *p = new_policy(2, 0, 1);
+        race_exact(p, ns);
+        assert_int_equal(tr_policy_best(p), 0);
+        while (p->n_audits < 5) run_exact(p, ns, NULL, 1);
+        assert_int_equal(tr_policy_best(p), 0);
+        while (p->n_audits < 6) run_exact(p, ns, NULL, 1);
+        assert_int_equal(tr_policy_best(p), i == 0);
+        assert_int_equal(p->phase, TR_POLICY_SERVE);
+        assert_int_equal(p->n_races, 1);
+        if (i == 0) { /* the other one is known to be behind, and stays there */
+            assert_true(fabs((double)p->arms[0].gain + log(100.0 / 99)) < 1e-4);
+            assert_true(p->arms[0].n_audits == 0 && p->last_flip == p->n);
+        }
+        run_exact(p, ns, NULL, 50000);
+        assert_int_equal(tr_policy_best(p), i == 0);
+        free(p);
+    }
 }
 
 static void test_one_arm(void **state)
@@ -442,8 +481,7 @@ static double mean(const double *values, size_t n)
     return sum / (double)n;
 }
 
-/* The goals. `tie`: what the default loses where it is within 3 % of the best and so may stay. */
-static void expect_goals(const char *name, struct outcome *o, double tie, bool recovers)
+static void expect_goals(const char *name, struct outcome *o, bool recovers)
 {
     double converged = quantile(o->converged, REPLAYS, 0.95);
     double median = quantile(o->recovered, REPLAYS, 0.5);
@@ -454,7 +492,7 @@ static void expect_goals(const char *name, struct outcome *o, double tie, bool r
                   "recovered after %.0f (%.0f), %.2f false races in 1e5 calls\n",
                   name, converged, 100 * regret, 100 * audits, recovered, median, false_rate);
     assert_true(converged <= 200);
-    assert_true(regret <= 0.006 + tie);
+    assert_true(regret <= 0.006);
     assert_true(audits <= 0.006);
     assert_true(!recovers || (recovered <= 750 && median <= 300));
     assert_true(false_rate <= 1);
@@ -501,7 +539,7 @@ static void test_goals(void **state)
         }
         snprintf(name, sizeof name, "noise %g %%, %g %% disturbed", 100 * machines[k][0],
                  100 * machines[k][1]);
-        expect_goals(name, o, 0, true);
+        expect_goals(name, o, true);
     }
     free(o);
 }
@@ -540,8 +578,7 @@ static void replay_trace(const char *path)
         replay_one(o, i, &r, p);
         free(p);
     }
-    double tie = truth[0] / sorted[0] - 1;
-    expect_goals(path, o, tie <= 0.03 ? tie : 0, sorted[1] <= 1.05 * sorted[0]);
+    expect_goals(path, o, sorted[1] <= 1.05 * sorted[0]);
     trace_free(&t);
     free(o);
 }
@@ -598,11 +635,11 @@ int main(void)
         cmocka_unit_test(test_audits),          cmocka_unit_test(test_unmeasured),
         cmocka_unit_test(test_missed_gain),     cmocka_unit_test(test_far_arm),
         cmocka_unit_test(test_ledger),          cmocka_unit_test(test_pin),
-        cmocka_unit_test(test_hysteresis),      cmocka_unit_test(test_one_arm),
-        cmocka_unit_test(test_pin_after_race),  cmocka_unit_test(test_drift),
-        cmocka_unit_test(test_last_look),       cmocka_unit_test(test_noise_alone),
-        cmocka_unit_test(test_goals),           cmocka_unit_test(test_trace_file),
-        cmocka_unit_test(test_recorded_traces),
+        cmocka_unit_test(test_hysteresis),      cmocka_unit_test(test_proven),
+        cmocka_unit_test(test_one_arm),         cmocka_unit_test(test_pin_after_race),
+        cmocka_unit_test(test_drift),           cmocka_unit_test(test_last_look),
+        cmocka_unit_test(test_noise_alone),     cmocka_unit_test(test_goals),
+        cmocka_unit_test(test_trace_file),      cmocka_unit_test(test_recorded_traces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
