@@ -419,7 +419,8 @@ static void test_proven(void **state)
         assert_int_equal(p->n_races, 1);
         if (i == 0) { /* the other one is known to be behind, and stays there */
             assert_true(fabs((double)p->arms[0].gain + log(100.0 / 99)) < 1e-4);
-            assert_true(p->arms[0].n_audits == 0 && p->last_flip == p->n);
+            assert_true(p->arms[0].n_audits == 0 && p->arms[1].n_audits == 0);
+            assert_true(p->last_flip == p->n);
         }
         run_exact(p, ns, NULL, 50000);
         assert_int_equal(tr_policy_best(p), i == 0);
