@@ -6,9 +6,10 @@
  *     "machines": [ {"id", "hard", "quota", "utc", "generation",
  *                    "points": [ [threads, read_gbs, peak_dot, peak_fma] ]} ],
  *     "wisdom": [ {"machine": its id, "context": "0x...", "type", "n_cols", "rows", "cols",
- *                  "threads", "phase", "kind" (if not there: a product), "variant", "reference",
- * "version": "0x...", "log_ratio", "half_width", "mde", "blocks", "effort", "state", "utc",
- * "generation"} ], "sections": [ {"section": its name, "generation", "hex"} ] }
+ *                  "threads", "phase", "kind" (a product without it), "variant", "reference",
+ *                  "version": "0x...", "log_ratio", "half_width", "mde", "blocks", "effort",
+ *                  "state", "utc", "generation"} ],
+ *     "sections": [ {"section": its name, "generation", "hex"} ] }
  *
  * Keys that are not listed are passed over. */
 #include <jansson.h>
