@@ -11,7 +11,6 @@
 #include "brick_test.h"
 #include "tuner/tuner_test.h"
 
-static trueno_ctx *ctx;
 static trueno_features rows[100];
 static double tps[100];
 
@@ -279,17 +278,8 @@ static void test_the_pick_runs(void **state)
 
 static int set_up(void **state)
 {
-    (void)state;
-    ctx = make_context();
     sample_rows(rows, tps);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    trueno_ctx_free(ctx);
-    return 0;
+    return make_shared(state);
 }
 
 int main(void)
@@ -301,5 +291,5 @@ int main(void)
         cmocka_unit_test(test_verify_finds_it), cmocka_unit_test(test_rule_of_the_specification),
         cmocka_unit_test(test_the_pick_runs),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, free_shared);
 }

@@ -13,7 +13,6 @@
 #include "tuner/tuner_impl.h"
 #include "tuner/tuner_test.h"
 
-static trueno_ctx *ctx;
 static trueno_features rows[100];
 static double tps[100];
 
@@ -508,17 +507,8 @@ static void test_set_models_no_memory(void **state)
 
 static int set_up(void **state)
 {
-    (void)state;
-    ctx = make_context();
     sample_rows(rows, tps);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    trueno_ctx_free(ctx);
-    return 0;
+    return make_shared(state);
 }
 
 int main(void)
@@ -538,5 +528,5 @@ int main(void)
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_set_models_no_memory),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, free_shared);
 }

@@ -18,8 +18,6 @@ enum { RUNS = 20000 };
 enum { RUNS = 1000000 };
 #endif
 
-static trueno_ctx *ctx;
-
 /* On a logarithmic scale. */
 static double between(struct tr_random *random, double from, double to)
 {
@@ -190,20 +188,6 @@ static void test_more_bits_are_not_faster(void **state)
     }
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    ctx = make_context();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    trueno_ctx_free(ctx);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,5 +195,5 @@ int main(void)
         cmocka_unit_test(test_monotone),
         cmocka_unit_test(test_more_bits_are_not_faster),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, make_shared, free_shared);
 }

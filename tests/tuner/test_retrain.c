@@ -182,8 +182,6 @@ static void test_newest(void **state)
 
 /* ---------------------------------------------------------------------- training */
 
-static trueno_ctx *ctx;
-
 /* A model of a kind, on a machine with so many threads. */
 static trueno_features model_run(int model, double threads)
 {
@@ -522,20 +520,6 @@ static void test_no_memory(void **state)
     assert_int_equal(atomic_load(&hooks.blocks), 0);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    ctx = make_context();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    trueno_ctx_free(ctx);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -546,5 +530,5 @@ int main(void)
         cmocka_unit_test(test_classifier),   cmocka_unit_test(test_kept),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_no_memory),
     };
-    return cmocka_run_group_tests_name("retrain", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("retrain", tests, make_shared, free_shared);
 }

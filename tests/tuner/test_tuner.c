@@ -14,8 +14,6 @@
 #include "tuner/tuner_impl.h"
 #include "tuner/tuner_test.h"
 
-static trueno_ctx *ctx;
-
 /* ------------------------------------------------------------- recommendations */
 
 static void same_kernel(const trueno_kernel_choice *a, const trueno_kernel_choice *b)
@@ -550,20 +548,6 @@ static void test_taken_slots(void **state)
     trueno_tuner_free(t);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    ctx = make_context();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    trueno_ctx_free(ctx);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,5 +558,5 @@ int main(void)
         cmocka_unit_test(test_clone),         cmocka_unit_test(test_options),
         cmocka_unit_test(test_taken_slots),   cmocka_unit_test(test_cache_path),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, make_shared, free_shared);
 }

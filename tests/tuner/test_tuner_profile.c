@@ -9,8 +9,6 @@
 
 #include "tuner/tuner_test.h"
 
-static trueno_ctx *ctx;
-
 static trueno_machine_profile profile_of(trueno_tuner *t)
 {
     trueno_machine_profile p = TRUENO_MACHINE_PROFILE_INIT;
@@ -106,20 +104,6 @@ static void test_profile_refused(void **state)
     trueno_tuner_free(t);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    ctx = make_context();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    trueno_ctx_free(ctx);
-    return 0;
-}
-
 /* A calibration leaves the numbers of threads that passes are tried with: all, half, one. */
 static void test_calibration_measures_threads(void **state)
 {
@@ -154,5 +138,5 @@ int main(void)
         cmocka_unit_test(test_profile_refused),
         cmocka_unit_test(test_calibration_measures_threads),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, make_shared, free_shared);
 }

@@ -136,7 +136,6 @@ static void test_threads(void **state)
     pthread_t threads[READERS + WRITERS];
     trueno_tuner_options o = TRUENO_TUNER_OPTIONS_INIT;
     trueno_problem p = TRUENO_PROBLEM_INIT;
-    trueno_ctx *ctx = make_context();
     const char *kernels[8];
     (void)state;
     sample_rows(rows, tps);
@@ -168,7 +167,6 @@ static void test_threads(void **state)
     assert_true(stats_of(s.t).runs == s.runs);
     assert_true(s.changed > 0);
     trueno_tuner_free(s.t);
-    trueno_ctx_free(ctx);
     unlink(path);
     snprintf(lock, sizeof lock, "%s.lock", path);
     unlink(lock);
@@ -177,5 +175,5 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_shared, free_shared);
 }

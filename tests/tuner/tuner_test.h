@@ -17,6 +17,23 @@ static inline trueno_ctx *make_context(void)
     return c;
 }
 
+/* One context for all tests of a file: cmocka_run_group_tests(tests, make_shared, free_shared). */
+static trueno_ctx *ctx;
+
+static inline int make_shared(void **state)
+{
+    (void)state;
+    ctx = make_context();
+    return 0;
+}
+
+static inline int free_shared(void **state)
+{
+    (void)state;
+    trueno_ctx_free(ctx);
+    return 0;
+}
+
 /* Without a file. */
 static inline trueno_tuner *make_tuner(trueno_ctx *c, trueno_tuner_mode mode)
 {
