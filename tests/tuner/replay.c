@@ -155,3 +155,14 @@ double quantile(double *values, size_t n, double share)
     size_t at = (size_t)ceil(share * (double)n);
     return values[at > 0 ? at - 1 : 0];
 }
+
+struct tr_policy *new_policy(uint32_t n_arms, uint32_t default_arm, uint64_t seed)
+{
+    trueno_bandit_options o = TRUENO_BANDIT_OPTIONS_INIT;
+    struct tr_policy *p = malloc(tr_policy_bytes(n_arms));
+    assert_non_null(p);
+    o.policy = TRUENO_BANDIT_AUDIT;
+    o.seed = seed;
+    tr_policy_init(p, &o, n_arms, default_arm, 1);
+    return p;
+}

@@ -77,4 +77,7 @@ double replay_regret(const struct replay *r);
 /* The value that `share` of the n values do not exceed; sorts them. */
 double quantile(double *values, size_t n, double share);
 
+/* A new policy of race and audit. free() it. */
+struct tr_policy *new_policy(uint32_t n_arms, uint32_t default_arm, uint64_t seed);
+
 #endif
