@@ -291,7 +291,7 @@ static void large_metadata_through_a_callback(void **state)
     gb_kv_u32(&b, "first", 5);
     gb_array(&b, "tokens", 8, N);
     for (int i = 0; i < N; i++) {
-        char text[16];
+        char text[24];
         snprintf(text, sizeof text, "token%d", i);
         gb_str(&b, text);
     }
